@@ -1,0 +1,162 @@
+/*
+** os.h - everything page-db asks of the operating system.
+**
+** One small interface; os_posix.c (Linux, macOS), os_uring.c (Linux's
+** io_uring behind the batch calls) and os_win.c stand behind it. No other
+** file of core has an #ifdef for a platform. Threads and mutexes are POSIX
+** threads everywhere (mingw-w64 brings winpthreads), so they are not wrapped.
+**
+** Results are pagedb_err codes. A failing call records the system's error
+** number with pagedb_fault_set(), so that the message names it. Everything
+** here may be called from any thread; an os_file may be shared by threads (no
+** call uses or moves a file cursor). An os_queue belongs to one thread at a
+** time.
+*/
+#ifndef PAGEDB_OS_H
+#define PAGEDB_OS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pagedb.h"
+
+/* A piece of memory in a vectored transfer. Same layout as struct iovec. */
+typedef struct os_iov {
+  void *base;
+  size_t len;
+} os_iov;
+
+/* The most pieces that one call takes; longer vectors are the caller's to
+** split. */
+enum { OS_IOV_MAX = 256 };
+
+typedef struct os_file os_file;
+
+enum {
+  OS_OPEN_CREATE = 1,    /* make the file when it is missing */
+  OS_OPEN_EXCLUSIVE = 2, /* with CREATE: fail when it is there already */
+  OS_OPEN_READONLY = 4,
+  OS_OPEN_DIRECT = 8, /* ask for Direct I/O; refusal is PAGEDB_EDIRECT */
+};
+
+/* How the file at hand wants its transfers. */
+typedef struct os_geometry {
+  int direct;            /* 1: this handle really bypasses the OS cache */
+  uint32_t offset_align; /* offsets and lengths, bytes; 1 when buffered */
+  uint32_t memory_align; /* buffer addresses, bytes; 1 when buffered */
+} os_geometry;
+
+/*
+** Open path (UTF-8). Writable unless READONLY. With DIRECT the handle is
+** probed, not trusted: statx(STATX_DIOALIGN) where the kernel answers it, a
+** trial read otherwise; a file system that accepts the flag without being
+** direct (tmpfs, btrfs on some kernels) counts as refusing. A file that this
+** call created and then refused is removed again.
+** On success *out is the handle and *geo (may be NULL) its geometry.
+** Errors: PAGEDB_ECANTOPEN, PAGEDB_EDIRECT, PAGEDB_ENOMEM.
+*/
+int os_open(const char *path, unsigned flags, os_file **out, os_geometry *geo);
+
+/* Close; NULL is allowed. The error of a close is of no use to anybody who
+** has synced, and nobody else may rely on the data: it is not reported. */
+void os_close(os_file *f);
+
+/*
+** Transfer all of iov[0..n) at byte offset off. Partial transfers are carried
+** on, EINTR is retried. os_readv stores in *done the bytes read, fewer than
+** asked only at the end of the file (that is PAGEDB_OK). n <= OS_IOV_MAX.
+** The vector may be modified.
+** Errors: PAGEDB_EIO, PAGEDB_EFULL (write, no room), PAGEDB_ERANGE.
+*/
+int os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *done);
+int os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
+
+/* File length in bytes; set it (sparse when it grows). */
+int os_size(os_file *f, uint64_t *bytes);
+int os_truncate(os_file *f, uint64_t bytes);
+
+/* Reserve room for [off, off+len) without changing the visible length.
+** PAGEDB_OK also where the system cannot: it is a hint. PAGEDB_EFULL is
+** reported. */
+int os_preallocate(os_file *f, uint64_t off, uint64_t len);
+
+/* Make all finished writes of this file, and its length, durable: fdatasync,
+** F_FULLFSYNC, FlushFileBuffers. Error: PAGEDB_ESYNC. */
+int os_datasync(os_file *f);
+
+/* Make the directory entry of path durable (no-op on Windows, where
+** FlushFileBuffers of the file covers it). */
+int os_sync_parent_dir(const char *path);
+
+/*
+** Batches: many transfers under way at once. A request is one vectored
+** transfer; the caller fills all but `done` and `err`. A request stays where
+** it is, with its vector, until it is finished.
+*/
+typedef struct os_request {
+  os_file *file;
+  os_iov *iov; /* may be modified while the request is under way */
+  int niov;    /* 1..OS_IOV_MAX */
+  int write;   /* 0 read, 1 write */
+  uint64_t off;
+  size_t done; /* out: bytes transferred */
+  int err;     /* out: pagedb_err, as os_readv / os_writev give it */
+  int sys;     /* out: the system's error number, 0 if none */
+} os_request;
+
+typedef struct os_queue os_queue;
+
+/*
+** Open a queue that keeps up to depth transfers under way. io_uring where the
+** kernel has and allows it, else (or when the environment has PAGEDB_URING=0)
+** every request is carried out by plain vectored calls within os_queue_submit.
+** Never fails for a missing io_uring. Errors: PAGEDB_ENOMEM.
+*/
+int os_queue_open(unsigned depth, os_queue **out);
+void os_queue_close(os_queue *q); /* waits for what is under way */
+int os_queue_is_async(const os_queue *q);
+
+/* Start reqs[0..n). More than depth may be given: the rest starts as earlier
+** ones finish (inside os_queue_wait, or here). Never fails as a whole: each
+** request carries its own outcome. */
+void os_queue_submit(os_queue *q, os_request *reqs, unsigned n);
+
+/* Wait until every request given so far is finished. Short transfers were
+** carried on, EINTR and EAGAIN retried. */
+void os_queue_wait(os_queue *q);
+
+/* Memory aligned to align (a power of two, at least sizeof(void *)), not
+** zeroed; NULL when there is none. Freed with os_aligned_free. */
+void *os_aligned_alloc(size_t align, size_t bytes);
+void os_aligned_free(void *p);
+
+/*
+** Address space: reserve a range aligned to 2 MiB whose pages read as zero
+** and get memory when first touched; give back the memory of a part of it
+** (which then reads as zero again, or keeps its content: do not rely on
+** either); give back all. The range is not inherited by fork().
+** os_reserve returns NULL when the system refuses.
+*/
+void *os_reserve(size_t bytes);
+void os_decommit(void *p, size_t bytes); /* whole 4 KiB pages */
+void os_release(void *p, size_t bytes);
+uint64_t os_memory_bytes(void); /* usable by this process: RAM, or its cgroup's
+                                   limit if that is lower */
+
+/* Monotonic clock, and wall clock since 1970. */
+uint64_t os_monotonic_ns(void);
+uint64_t os_wallclock_us(void);
+
+/*
+** The asymmetric fence. When os_fence_init() returned 1, a plain store
+** followed by a compiler barrier in any thread and os_fence_heavy() in this
+** one order like two full fences: after os_fence_heavy() every other thread's
+** earlier stores are seen here, or its later loads see our earlier stores.
+** membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) on Linux,
+** FlushProcessWriteBuffers on Windows. When it returned 0 (old or confined
+** kernel, macOS, a ThreadSanitizer build) both sides must use full fences.
+*/
+int os_fence_init(void);
+void os_fence_heavy(void);
+
+#endif

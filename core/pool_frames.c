@@ -1,0 +1,385 @@
+/*
+** pool_frames.c - the memory of the pool, and the clock hand that takes it
+** back from pages.
+**
+** One reserved range of addresses, the arena, is dealt out in units of 64 KiB.
+** A slab is one or more neighbouring units cut into frames of one size (a
+** class). All frames of a slab begin as SPARE: they have an address and no
+** memory. The budget counts frames that are not spare; a frame becomes spare
+** again when the budget shrinks or when pages of another size need the bytes,
+** and a slab that is wholly spare can serve another class. So the budget is
+** exact to one frame whatever sizes are mixed.
+**
+** The clock is a ring in the order in which pages entered the pool. The hand
+** walks from the oldest towards the newest. A page with its reference bit set
+** loses the bit and stays where it is; one without is the victim. A new page
+** enters with the bit clear at the newest end, far from the hand: pages of a
+** scan pass by without pushing out those that are used again. (This is SIEVE:
+** Zhang et al., NSDI 2024. It differs from the textbook clock only in where new
+** pages enter.)
+**
+** Everything here runs under pool->lock. Victims are reclaimed in batches: one
+** heavy fence (pool_int.h, PINS) serves up to RECLAIM_BATCH frames.
+*/
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool_int.h"
+
+/* ------------------------------------------------------------------- lists */
+
+static void list_push(frame **list, frame *f)
+{
+  f->list.prev = NULL;
+  f->list.next = *list;
+  if (*list != NULL) (*list)->list.prev = f;
+  *list = f;
+}
+
+static void list_remove(frame **list, frame *f)
+{
+  if (f->list.prev != NULL)
+    f->list.prev->list.next = f->list.next;
+  else
+    *list = f->list.next;
+  if (f->list.next != NULL) f->list.next->list.prev = f->list.prev;
+}
+
+void frame_enter(pagedb_pool *p, frame *f)
+{
+  if (p->head == NULL) {
+    f->ring.next = f->ring.prev = f;
+    p->hand = f;
+  } else {
+    f->ring.prev = p->head;
+    f->ring.next = p->head->ring.next;
+    f->ring.next->ring.prev = f;
+    p->head->ring.next = f;
+  }
+  p->head = f;
+  p->ring_len++;
+}
+
+static void ring_leave(pagedb_pool *p, frame *f)
+{
+  if (--p->ring_len == 0) {
+    p->head = p->hand = NULL;
+    return;
+  }
+  if (p->hand == f) p->hand = f->ring.next;
+  if (p->head == f) p->head = f->ring.prev;
+  f->ring.prev->ring.next = f->ring.next;
+  f->ring.next->ring.prev = f->ring.prev;
+}
+
+/* ------------------------------------------------------------------- slabs */
+
+static void spare_put(pagedb_pool *p, frame *f)
+{
+  f->state = FRAME_SPARE;
+  f->slab->spare++;
+  list_push(&p->spare[f->slab->class], f);
+}
+
+/* Find `units` free neighbouring units; UINT32_MAX when there are none. */
+static uint32_t units_find(pagedb_pool *p, uint32_t units)
+{
+  uint32_t at = p->next_unit, run = 0;
+  for (uint32_t tried = 0; tried < p->units + units; tried++, at++) {
+    if (at >= p->units) {
+      at = 0;
+      run = 0;
+    }
+    run = p->unit[at] == NULL ? run + 1 : 0;
+    if (run == units) return at + 1 - units;
+  }
+  return UINT32_MAX;
+}
+
+static uint32_t slab_units(uint32_t class)
+{
+  return class > UNIT_SHIFT ? (uint32_t)1 << (class - UNIT_SHIFT) : 1;
+}
+
+static void slab_free(pagedb_pool *p, slab *s)
+{
+  slab **link = &p->slabs[s->class];
+  while (*link != s)
+    link = &(*link)->next;
+  *link = s->next;
+  uint32_t first = s->loc >> (UNIT_SHIFT - LOC_SHIFT);
+  for (uint32_t i = 0; i < slab_units(s->class); i++)
+    p->unit[first + i] = NULL;
+  p->stats.table_bytes -= sizeof *s + s->frames * sizeof(frame);
+  free(s);
+}
+
+/* Return the addresses of wholly spare slabs of every class. */
+static int slabs_sweep(pagedb_pool *p)
+{
+  int freed = 0;
+  for (int class = CLASS_MIN; class <= CLASS_MAX; class ++) {
+    slab *next;
+    for (slab *s = p->slabs[class]; s != NULL; s = next) {
+      next = s->next;
+      if (s->spare != s->frames) continue;
+      for (uint32_t i = 0; i < s->frames; i++)
+        list_remove(&p->spare[class], &s->frame[i]);
+      slab_free(p, s);
+      freed = 1;
+    }
+  }
+  return freed;
+}
+
+/* A new slab, its frames on the spare list. 0 when memory or addresses are
+** out. */
+static int slab_new(pagedb_pool *p, uint32_t class)
+{
+  uint32_t units = slab_units(class);
+  uint32_t at = units_find(p, units);
+  if (at == UINT32_MAX && slabs_sweep(p)) at = units_find(p, units);
+  if (at == UINT32_MAX) return 0;
+  uint32_t n = (units << UNIT_SHIFT) >> class;
+  slab *s = calloc(1, sizeof *s + n * sizeof(frame));
+  if (s == NULL) return 0;
+  p->stats.table_bytes += sizeof *s + n * sizeof(frame);
+  s->class = class;
+  s->loc = at << (UNIT_SHIFT - LOC_SHIFT);
+  s->frames = n;
+  s->next = p->slabs[class];
+  p->slabs[class] = s;
+  for (uint32_t i = 0; i < units; i++)
+    p->unit[at + i] = s;
+  p->next_unit = at + units;
+  for (uint32_t i = n; i-- > 0;) {
+    s->frame[i].slab = s;
+    s->frame[i].loc = s->loc + (i << (class - LOC_SHIFT));
+    spare_put(p, &s->frame[i]);
+  }
+  return 1;
+}
+
+void frames_free(pagedb_pool *p)
+{
+  for (int class = CLASS_MIN; class <= CLASS_MAX; class ++)
+    while (p->slabs[class] != NULL)
+      slab_free(p, p->slabs[class]);
+}
+
+/* ------------------------------------------------------------ frame states */
+
+void frame_put(pagedb_pool *p, frame *f)
+{
+  f->state = FRAME_FREE;
+  f->entry = NULL;
+  f->owner = NULL;
+  list_push(&p->free[f->slab->class], f);
+}
+
+/* A FREE frame gives its memory back. Frames smaller than a page of the system
+** share one, which goes back when the whole slab is spare. */
+static void frame_retire(pagedb_pool *p, frame *f)
+{
+  slab *s = f->slab;
+  list_remove(&p->free[s->class], f);
+  spare_put(p, f);
+  p->used -= frame_bytes(f);
+  if (frame_bytes(f) >= 4096)
+    os_decommit(frame_data(p, f->loc), frame_bytes(f));
+  else if (s->spare == s->frames)
+    os_decommit(frame_data(p, s->loc), (size_t)1 << UNIT_SHIFT);
+}
+
+/* A spare frame takes memory, if the budget allows. */
+static frame *frame_commit(pagedb_pool *p, uint32_t class)
+{
+  uint64_t bytes = (uint64_t)1 << class;
+  if (p->used + bytes > p->capacity) return NULL;
+  if (p->spare[class] == NULL && !slab_new(p, class)) return NULL;
+  frame *f = p->spare[class];
+  list_remove(&p->spare[class], f);
+  f->slab->spare--;
+  p->used += bytes;
+  return f;
+}
+
+void frame_orphan(pagedb_pool *p, frame *f)
+{
+  table_clear(f->owner, f->entry, f->page);
+  f->owner->resident--;
+  f->entry = NULL;
+  f->owner = NULL;
+  f->state = FRAME_ORPHAN;
+  (void)p;
+}
+
+/* ------------------------------------------------------------- reclaiming */
+
+static void frame_drop(pagedb_pool *p, frame *f)
+{
+  if (f->state == FRAME_RESIDENT) {
+    frame_forget_changes(f);
+    table_clear(f->owner, f->entry, f->page);
+    f->owner->resident--;
+  }
+  ring_leave(p, f);
+  frame_put(p, f);
+}
+
+unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n)
+{
+  unsigned freed = 0;
+  for (unsigned i = 0; i < n; i++)
+    if (f[i]->state == FRAME_RESIDENT)
+      atomic_fetch_xor(f[i]->entry, PTE_PRESENT | PTE_BUSY);
+  if (p->asymmetric) os_fence_heavy();
+  table_reap(p);
+  uint32_t scan = pins_scan(p);
+  for (unsigned i = 0; i < n; i++) {
+    if (f[i]->seen != scan && atomic_load(&f[i]->pins) == 0) {
+      frame_drop(p, f[i]);
+      freed++;
+    } else if (f[i]->state == FRAME_RESIDENT) {
+      atomic_fetch_xor(f[i]->entry, PTE_PRESENT | PTE_BUSY);
+    }
+  }
+  return freed;
+}
+
+/* What the hand does with the frame under it. */
+enum verdict { KEEP, VICTIM, UNWRITTEN };
+enum { ENOUGH_UNWRITTEN = 256 };
+
+static enum verdict hand_judges(frame *f, uint32_t scan)
+{
+  if (f->seen == scan || atomic_load(&f->pins) != 0) return KEEP;
+  if (f->state == FRAME_ORPHAN) return VICTIM;
+  uint64_t v = atomic_load_explicit(f->entry, memory_order_relaxed);
+  int current = (v & PTE_EPOCH_MASK) ==
+                (atomic_load_explicit(&f->owner->want, memory_order_relaxed) &
+                 PTE_EPOCH_MASK);
+  if (current && (v & PTE_ACCESSED) != 0) {
+    atomic_fetch_and_explicit(f->entry, ~PTE_ACCESSED, memory_order_relaxed);
+    return KEEP;
+  }
+  return f->dirty || f->writing ? UNWRITTEN : VICTIM;
+}
+
+/*
+** Move the hand until a batch of victims is found or it went round twice (the
+** first time round may have met nothing but reference bits), and reclaim
+** them. Freed frames of another class than `class` are retired, for their
+** bytes are what is needed. Returns the number freed; *unwritten is how many
+** dirty or writing pages were passed over: after ENOUGH_UNWRITTEN of them and
+** no victim it is time to write instead.
+*/
+static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
+                              unsigned *unwritten)
+{
+  frame *victim[RECLAIM_BATCH];
+  unsigned n = 0, freed = 0;
+  uint32_t scan = pins_scan(p);
+  *unwritten = 0;
+  for (uint64_t steps = 2 * p->ring_len; steps > 0 && n < want; steps--) {
+    frame *f = p->hand;
+    p->hand = f->ring.next;
+    enum verdict v = hand_judges(f, scan);
+    if (v == UNWRITTEN && ++*unwritten == ENOUGH_UNWRITTEN && n == 0) break;
+    if (v != VICTIM) continue;
+    /* The second time round may meet a frame again. */
+    int again = 0;
+    for (unsigned i = 0; i < n; i++)
+      again |= victim[i] == f;
+    if (!again) victim[n++] = f;
+  }
+  freed = frames_reclaim(p, victim, n);
+  p->stats.evictions += freed;
+  for (unsigned i = 0; i < n; i++)
+    if (victim[i]->state == FRAME_FREE &&
+        (victim[i]->slab->class != class || p->used > p->capacity))
+      frame_retire(p, victim[i]);
+  return freed;
+}
+
+static unsigned batch_of(const pagedb_pool *p)
+{
+  uint64_t n = p->ring_len / 16;
+  return n < 1 ? 1 : n > RECLAIM_BATCH ? RECLAIM_BATCH : (unsigned)n;
+}
+
+/* Free frames of other classes are room as well. */
+static int retire_free_others(pagedb_pool *p, uint32_t class)
+{
+  for (uint32_t c = CLASS_MIN; c <= CLASS_MAX; c++)
+    if (c != class && p->free[c] != NULL) {
+      frame_retire(p, p->free[c]);
+      return 1;
+    }
+  return 0;
+}
+
+/* One attempt to make room by eviction or writing. */
+static int make_room(pagedb_session *s, uint32_t class)
+{
+  pagedb_pool *p = s->pool;
+  unsigned unwritten;
+  unsigned wrote;
+  if (hand_reclaims(p, class, batch_of(p), &unwritten) > 0) return PAGEDB_OK;
+  if (unwritten > 0) {
+    int err = flush_for_room(s, &wrote);
+    if (err != PAGEDB_OK || wrote > 0) return err;
+  }
+  if (p->busy > 0) {
+    pool_wait(p);
+    return PAGEDB_OK;
+  }
+  p->stats.exhausted++;
+  return pagedb_fault_set(PAGEDB_EEXHAUSTED, 0, NULL, PAGEDB_NONE, 0, 0,
+                          "unpin pages or enlarge the pool");
+}
+
+int frame_get(pagedb_session *s, uint32_t class, frame **out)
+{
+  pagedb_pool *p = s->pool;
+  for (;;) {
+    frame *f = p->free[class];
+    if (f != NULL && p->used <= p->capacity) {
+      list_remove(&p->free[class], f);
+      *out = f;
+      return PAGEDB_OK;
+    }
+    if (f != NULL) {
+      frame_retire(p, f);
+      continue;
+    }
+    f = frame_commit(p, class);
+    if (f != NULL) {
+      *out = f;
+      return PAGEDB_OK;
+    }
+    if (retire_free_others(p, class)) continue;
+    int err = make_room(s, class);
+    if (err != PAGEDB_OK) return err;
+  }
+}
+
+int frames_shrink(pagedb_session *s)
+{
+  pagedb_pool *p = s->pool;
+  while (p->used > p->capacity) {
+    uint32_t c = CLASS_MIN;
+    while (c <= CLASS_MAX && p->free[c] == NULL)
+      c++;
+    if (c <= CLASS_MAX) {
+      frame_retire(p, p->free[c]);
+      continue;
+    }
+    unsigned unwritten;
+    unsigned wrote = 0;
+    if (hand_reclaims(p, 0, RECLAIM_BATCH, &unwritten) > 0) continue;
+    int err = unwritten > 0 ? flush_for_room(s, &wrote) : PAGEDB_OK;
+    if (err != PAGEDB_OK || wrote == 0) return err;
+  }
+  return PAGEDB_OK;
+}
