@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fault.h"
 #include "pagedb.h"
 
 static _Thread_local pagedb_fault last_fault;
@@ -75,6 +76,17 @@ int pagedb_fault_set(int err, int sys, const char *path, uint64_t page,
   snprintf(f->what, sizeof f->what, "%s", what ? what : "");
   copy_end(f->path, sizeof f->path, path ? path : "");
   return err;
+}
+
+int fault_set_path(const char *path)
+{
+  copy_end(last_fault.path, sizeof last_fault.path, path);
+  return last_fault.err;
+}
+
+void fault_restore(const pagedb_fault *f)
+{
+  last_fault = *f;
 }
 
 char *pagedb_fault_message(const pagedb_fault *f, char *buf, size_t n)

@@ -236,6 +236,8 @@ int pagedb_file_open(const char *path, const pagedb_file_options *opt,
 void pagedb_file_close(pagedb_file *f);
 
 uint32_t pagedb_file_page_size(const pagedb_file *f);
+/* The path it was opened with; belongs to the file. */
+const char *pagedb_file_path(const pagedb_file *f);
 /* 1 if this handle bypasses the system's cache. */
 int pagedb_file_is_direct(const pagedb_file *f);
 /* Buffers passed to read and write must be aligned to this many bytes (the
