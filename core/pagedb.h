@@ -549,8 +549,9 @@ void pagedb_alloc_close(pagedb_alloc *a);
 /*
 ** Hand out an id. Reads and writes nothing as a rule; an id that the durable
 ** free list holds is first taken off it durably, a batch at a time (one
-** superblock write and sync for up to 1024 ids), so that a power cut cannot
-** leave a used page in the chain. Errors: PAGEDB_EIDS, those of write and
+** superblock write and sync for up to 64 ids), so that a power cut cannot
+** leave a used page in the chain. What is left of a batch at a power cut, up
+** to 64 ids, is never handed out again. Errors: PAGEDB_EIDS, those of write and
 ** sync.
 */
 int pagedb_alloc_new(pagedb_alloc *a, uint64_t *id);
@@ -566,7 +567,8 @@ int pagedb_alloc_free(pagedb_alloc *a, uint64_t id);
 uint64_t pagedb_alloc_high_water(pagedb_alloc *a);
 uint64_t pagedb_alloc_free_count(pagedb_alloc *a);
 
-/* Make the allocator's state durable. Only links that changed are written.
+/* Make the allocator's state durable. Links of pages that were on the free list
+** at the last sync and have not left it since are not written again.
 ** After a failed sync every later one fails (PAGEDB_ESYNC): reopen. */
 int pagedb_alloc_sync(pagedb_alloc *a);
 

@@ -1,0 +1,143 @@
+# page-db. Everything is built below build/.
+#
+#   make              build/libpagedb.a and the tests
+#   make check        install what is missing (deps), then all tests: check-quick,
+#                     sanitizers, valgrind, model, fuzz
+#   make check-quick  all tests once, the example, format of the sources
+#   make check-asan check-ubsan check-tsan check-valgrind
+#   make check-model  the frame protocol, checked by Spin
+#   make check-fuzz   FUZZ_SECONDS (20) of each fuzz target; FUZZ_SECONDS=3600 by hand
+#   make check-windows check-aarch64   core's tests under wine, under qemu-user
+#   make bench-core   ns per operation
+#   make deps format install uninstall clean help
+#
+# Variables: WERROR=1, PREFIX, DESTDIR, CC, CFLAGS.
+
+VERSION := $(shell sed -n 's/^\#define PAGEDB_VERSION "\(.*\)"/\1/p' core/pagedb.h)
+PREFIX  ?= /usr/local
+
+# A variant is a folder of build/ with its own flags.
+VARIANT ?= normal
+OUT     := build/$(VARIANT)
+FLAGS_normal :=
+FLAGS_asan   := -fsanitize=address -fno-omit-frame-pointer
+FLAGS_ubsan  := -fsanitize=undefined -fno-sanitize-recover=all
+FLAGS_tsan   := -fsanitize=thread
+FLAGS_debug  := -O0
+
+CFLAGS  ?= -O2 -g
+WARN    := -Wall -Wextra -Wpedantic $(if $(WERROR),-Werror)
+ALL     := -std=c11 $(WARN) -fPIC -Icore $(FLAGS_$(VARIANT)) -MMD -MP $(CFLAGS)
+LIBS    := -pthread
+
+OS_SRC := core/os_posix.c core/os_win.c core/os_queue.c
+ifeq ($(shell printf '\#include <liburing.h>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo y),y)
+URING := -DPAGEDB_HAVE_URING
+LIBS  += -l:liburing.a
+endif
+
+CORE   := $(wildcard core/*.c)
+OBJ    := $(CORE:%.c=$(OUT)/%.o)
+LIB    := $(OUT)/libpagedb.a
+TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(wildcard tests/test_*.c))
+HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
+EXAMPLE := $(OUT)/substrate
+BENCH  := $(OUT)/bench_core
+
+# The system calls that a test makes fail.
+WRAP_test_pagefile := -Wl,--wrap=os_datasync -Wl,--wrap=os_readv -Wl,--wrap=os_writev
+
+.PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
+        check-valgrind check-model check-fuzz check-windows check-aarch64 \
+        check-format bench-core format install uninstall clean help variant
+.SECONDARY:
+
+all: build/libpagedb.a variant
+
+build/libpagedb.a: $(LIB)
+	@mkdir -p build
+	cp $< $@
+
+variant: $(LIB) $(TESTS) $(EXAMPLE)
+
+$(OUT)/%.o: %.c
+	@mkdir -p $(dir $@)
+	$(CC) $(ALL) $(URING) -c $< -o $@
+
+$(LIB): $(OBJ)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
+	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
+
+$(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
+	$(CC) $(ALL) $^ -o $@ $(LIBS)
+
+$(BENCH): $(OUT)/bench/bench_core.o $(LIB)
+	$(CC) $(ALL) $^ -o $@ $(LIBS) $(if $(wildcard /usr/include/isa-l.h),-lisal)
+
+-include $(shell find build -name '*.d' 2>/dev/null)
+
+# ------------------------------------------------------------------- checks
+
+check-quick: all check-format
+	tests/run.sh $(OUT) $(TESTS)
+	tests/run_example.sh $(EXAMPLE)
+
+check-asan check-ubsan check-tsan:
+	$(MAKE) VARIANT=$(@:check-%=%) variant
+	PAGEDB_TEST_SCALE=small tests/run.sh build/$(@:check-%=%) \
+	  $(TESTS:$(OUT)/%=build/$(@:check-%=%)/%)
+
+check-valgrind: all
+	PAGEDB_TEST_SCALE=small \
+	RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --fair-sched=yes" \
+	  tests/run.sh $(OUT) $(TESTS)
+
+check-model:
+	tests/model/run.sh build/model
+
+check-fuzz:
+	tests/fuzz/run.sh build/fuzz $(FUZZ_SECONDS)
+
+check-windows check-aarch64:
+	tests/cross/run.sh $(@:check-%=%)
+
+check-format:
+	@if command -v clang-format >/dev/null; then \
+	  clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h'); \
+	else echo "check-format: no clang-format here, skipped"; fi
+
+check: deps
+	tests/check.sh
+
+deps:
+	scripts/deps.sh
+
+bench-core: $(BENCH)
+	$(BENCH)
+
+# -------------------------------------------------------------- housekeeping
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 644 build/libpagedb.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 core/pagedb.h $(DESTDIR)$(PREFIX)/include/
+	printf 'prefix=%s\nlibdir=$${prefix}/lib\nincludedir=$${prefix}/include\n\nName: pagedb\nDescription: checksummed Direct-I/O pages, buffer pool and page allocator\nVersion: %s\nLibs: -L$${libdir} -lpagedb -pthread %s\nCflags: -I$${includedir}\n' \
+	  '$(PREFIX)' '$(VERSION)' '$(filter -l:%,$(LIBS))' \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpagedb.pc
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/lib/libpagedb.a \
+	  $(DESTDIR)$(PREFIX)/include/pagedb.h \
+	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpagedb.pc
+
+clean:
+	rm -rf build
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^---/,$$d' | head -20

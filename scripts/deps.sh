@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Install the Debian packages that building and testing need and that are
+# missing. With all of them there it does nothing and needs no network.
+set -eu
+want="gcc make libc6-dev git libcmocka-dev liburing-dev valgrind spin clang clang-format"
+command -v dpkg-query >/dev/null || {
+  echo "deps: not a Debian system; please install: $want"
+  exit 0
+}
+have() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -q '^installed'; }
+missing=
+for package in $want; do
+  have "$package" || missing="$missing $package"
+done
+# libFuzzer's runtime carries the compiler's version in its name.
+if command -v clang >/dev/null; then
+  version=$(clang -dumpversion | cut -d. -f1)
+else
+  version=$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -1)
+fi
+have "libclang-rt-${version:-14}-dev" || missing="$missing libclang-rt-${version:-14}-dev"
+[ -z "$missing" ] && exit 0
+echo "deps: installing$missing"
+sudo=
+[ "$(id -u)" -eq 0 ] || sudo=sudo
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -q >/dev/null || echo "deps: apt-get update failed, trying on"
+# shellcheck disable=SC2086
+$sudo apt-get install -y -q --no-install-recommends $missing >/dev/null || {
+  echo "deps: could not install$missing; install them and run make again"
+  exit 1
+}
