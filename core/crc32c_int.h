@@ -40,6 +40,26 @@ enum { CRC32C_LONG = 1344, CRC32C_SHORT = 336 };
 #define CRC32C_OVER_SHORT  0x7df9f615u /* x^(8*336)   */
 #define CRC32C_OVER_2SHORT 0x26b972a1u /* x^(16*336)  */
 
+/*
+** Folding by carry-less multiplication (crc32c_x86.c): moving 128 bits D bits
+*on
+** takes x^(D+63) and x^(D-1) mod P, reflected into 64 bits.
+*/
+#define CRC32C_FOLD_128_LO  0x3743f7bd00000000u
+#define CRC32C_FOLD_128_HI  0x3171d43000000000u
+#define CRC32C_FOLD_256_LO  0x33ccbbbc00000000u
+#define CRC32C_FOLD_256_HI  0xa2158b3400000000u
+#define CRC32C_FOLD_384_LO  0xa46ef4aa00000000u
+#define CRC32C_FOLD_384_HI  0x6051243f00000000u
+#define CRC32C_FOLD_512_LO  0x1c19243b00000000u
+#define CRC32C_FOLD_512_HI  0x75bba45b00000000u
+#define CRC32C_FOLD_1024_LO 0x6577b24500000000u
+#define CRC32C_FOLD_1024_HI 0x7417153f00000000u
+#define CRC32C_FOLD_1536_LO 0x7ccbbbf200000000u
+#define CRC32C_FOLD_1536_HI 0x31c9460800000000u
+#define CRC32C_FOLD_2048_LO 0xe9a5d8be00000000u
+#define CRC32C_FOLD_2048_HI 0x1426a81500000000u
+
 /* a*b mod P of reflected polynomials, one bit of a at a time. */
 static inline uint32_t crc32c_multiply(uint32_t a, uint32_t b)
 {

@@ -79,24 +79,11 @@ SSE42 uint32_t crc32c_update_sse42(uint32_t state, const unsigned char *p,
 
 /* ------------------------------------------------------------------ folding */
 
-#define FOLD_128_LO  0x3743f7bd00000000 /* x^(128+63)  */
-#define FOLD_128_HI  0x3171d43000000000 /* x^(128-1)   */
-#define FOLD_256_LO  0x33ccbbbc00000000
-#define FOLD_256_HI  0xa2158b3400000000
-#define FOLD_384_LO  0xa46ef4aa00000000
-#define FOLD_384_HI  0x6051243f00000000
-#define FOLD_512_LO  0x1c19243b00000000
-#define FOLD_512_HI  0x75bba45b00000000
-#define FOLD_1024_LO 0x6577b24500000000
-#define FOLD_1024_HI 0x7417153f00000000
-#define FOLD_1536_LO 0x7ccbbbf200000000
-#define FOLD_1536_HI 0x31c9460800000000
-#define FOLD_2048_LO 0xe9a5d8be00000000
-#define FOLD_2048_HI 0x1426a81500000000
-
 #define PCLMUL __attribute__((target("sse4.2,pclmul")))
 
-#define CONSTANT(d) _mm_set_epi64x((long long)d##_HI, (long long)d##_LO)
+#define CONSTANT(bits)                                                         \
+  _mm_set_epi64x((long long)CRC32C_FOLD_##bits##_HI,                           \
+                 (long long)CRC32C_FOLD_##bits##_LO)
 
 PCLMUL static inline __m128i fold(__m128i x, __m128i k, __m128i data)
 {
@@ -113,9 +100,9 @@ PCLMUL static inline __m128i load(const unsigned char *p)
 /* Four neighbouring registers become one. */
 PCLMUL static inline __m128i join(__m128i a, __m128i b, __m128i c, __m128i d)
 {
-  d = fold(a, CONSTANT(FOLD_384), d);
-  d = fold(b, CONSTANT(FOLD_256), d);
-  return fold(c, CONSTANT(FOLD_128), d);
+  d = fold(a, CONSTANT(384), d);
+  d = fold(b, CONSTANT(256), d);
+  return fold(c, CONSTANT(128), d);
 }
 
 /* The last register, then the bytes that follow it. */
@@ -123,7 +110,7 @@ PCLMUL static inline uint32_t finish(__m128i x, const unsigned char *p,
                                      size_t n)
 {
   for (; n >= 16; n -= 16, p += 16)
-    x = fold(x, CONSTANT(FOLD_128), load(p));
+    x = fold(x, CONSTANT(128), load(p));
   uint32_t state = word(0, (uint64_t)_mm_cvtsi128_si64(x));
   state = word(state, (uint64_t)_mm_extract_epi64(x, 1));
   return interleaved_serial(state, p, n);
@@ -133,7 +120,7 @@ PCLMUL uint32_t crc32c_update_pclmul(uint32_t state, const unsigned char *p,
                                      size_t n)
 {
   if (n < 128) return interleaved_serial(state, p, n);
-  const __m128i k = CONSTANT(FOLD_512);
+  const __m128i k = CONSTANT(512);
   __m128i a = _mm_xor_si128(load(p), _mm_cvtsi32_si128((int)state));
   __m128i b = load(p + 16), c = load(p + 32), d = load(p + 48);
   for (p += 64, n -= 64; n >= 64; p += 64, n -= 64) {
@@ -148,7 +135,7 @@ PCLMUL uint32_t crc32c_update_pclmul(uint32_t state, const unsigned char *p,
 #define VPCLMUL                                                                \
   __attribute__((target("sse4.2,pclmul,avx512f,avx512vl,vpclmulqdq")))
 
-#define WIDE(d) _mm512_broadcast_i32x4(CONSTANT(d))
+#define WIDE(bits) _mm512_broadcast_i32x4(CONSTANT(bits))
 
 VPCLMUL static inline __m512i fold512(__m512i x, __m512i k, __m512i data)
 {
@@ -166,7 +153,7 @@ VPCLMUL uint32_t crc32c_update_vpclmul512(uint32_t state,
                                           const unsigned char *p, size_t n)
 {
   if (n < 512) return crc32c_update_pclmul(state, p, n);
-  __m512i k = WIDE(FOLD_2048);
+  __m512i k = WIDE(2048);
   __m512i a = _mm512_xor_si512(
       load512(p), _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)state)));
   __m512i b = load512(p + 64), c = load512(p + 128), d = load512(p + 192);
@@ -176,9 +163,9 @@ VPCLMUL uint32_t crc32c_update_vpclmul512(uint32_t state,
     c = fold512(c, k, load512(p + 128));
     d = fold512(d, k, load512(p + 192));
   }
-  d = fold512(a, WIDE(FOLD_1536), d);
-  d = fold512(b, WIDE(FOLD_1024), d);
-  k = WIDE(FOLD_512);
+  d = fold512(a, WIDE(1536), d);
+  d = fold512(b, WIDE(1024), d);
+  k = WIDE(512);
   d = fold512(c, k, d);
   for (; n >= 64; p += 64, n -= 64)
     d = fold512(d, k, load512(p));

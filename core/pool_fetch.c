@@ -273,6 +273,7 @@ static void load_fail(pagedb_pool *p, frame *f)
   p->busy--;
   p->stats.read_errors++;
   table_clear(o, f->entry, f->page);
+  table_tidy(p);
   frame_put(p, f);
   pool_wake(p);
 }

@@ -211,7 +211,7 @@ void frame_orphan(pagedb_pool *p, frame *f)
   f->entry = NULL;
   f->owner = NULL;
   f->state = FRAME_ORPHAN;
-  (void)p;
+  table_tidy(p);
 }
 
 /* ------------------------------------------------------------- reclaiming */
@@ -249,7 +249,7 @@ unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n)
 
 /* What the hand does with the frame under it. */
 enum verdict { KEEP, VICTIM, UNWRITTEN };
-enum { ENOUGH_UNWRITTEN = 256 };
+enum { ENOUGH_UNWRITTEN = 256, ANY_CLASS = 0 };
 
 static enum verdict hand_judges(frame *f, uint32_t scan)
 {
@@ -270,7 +270,8 @@ static enum verdict hand_judges(frame *f, uint32_t scan)
 ** Move the hand until a batch of victims is found or it went round twice (the
 ** first time round may have met nothing but reference bits), and reclaim
 ** them. Freed frames of another class than `class` are retired, for their
-** bytes are what is needed. Returns the number freed; *unwritten is how many
+** bytes are what is needed; with ANY_CLASS, what exceeds the budget is. Returns
+*the number freed; *unwritten is how many
 ** dirty or writing pages were passed over: after ENOUGH_UNWRITTEN of them and
 ** no victim it is time to write instead.
 */
@@ -297,14 +298,14 @@ static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
   p->stats.evictions += freed;
   for (unsigned i = 0; i < n; i++)
     if (victim[i]->state == FRAME_FREE &&
-        (victim[i]->slab->class != class || p->used > p->capacity))
+        ((class != ANY_CLASS && victim[i]->slab->class != class) ||
+         p->used > p->capacity))
       frame_retire(p, victim[i]);
   return freed;
 }
 
-static unsigned batch_of(const pagedb_pool *p)
+static unsigned to_batch(uint64_t n)
 {
-  uint64_t n = p->ring_len / 16;
   return n < 1 ? 1 : n > RECLAIM_BATCH ? RECLAIM_BATCH : (unsigned)n;
 }
 
@@ -325,7 +326,8 @@ static int make_room(pagedb_session *s, uint32_t class)
   pagedb_pool *p = s->pool;
   unsigned unwritten;
   unsigned wrote;
-  if (hand_reclaims(p, class, batch_of(p), &unwritten) > 0) return PAGEDB_OK;
+  if (hand_reclaims(p, class, to_batch(p->ring_len / 16), &unwritten) > 0)
+    return PAGEDB_OK;
   if (unwritten > 0) {
     int err = flush_for_room(s, &wrote);
     if (err != PAGEDB_OK || wrote > 0) return err;
@@ -377,7 +379,9 @@ int frames_shrink(pagedb_session *s)
     }
     unsigned unwritten;
     unsigned wrote = 0;
-    if (hand_reclaims(p, 0, RECLAIM_BATCH, &unwritten) > 0) continue;
+    uint64_t over = p->used - p->capacity;
+    unsigned want = p->hand == NULL ? 1 : to_batch(over / frame_bytes(p->hand));
+    if (hand_reclaims(p, ANY_CLASS, want, &unwritten) > 0) continue;
     int err = unwritten > 0 ? flush_for_room(s, &wrote) : PAGEDB_OK;
     if (err != PAGEDB_OK || wrote == 0) return err;
   }

@@ -73,6 +73,7 @@ enum {
   NODE_SLOTS = 1 << NODE_BITS,
   SESSION_SLOTS = 32,
   RECLAIM_BATCH = 32, /* frames freed with one heavy fence */
+  LIMBO_MAX = 64, /* unlinked table nodes, before a fence is spent on them */
   PARK_LOTS = 16,
   STAGING_BYTES = 1 << 20
 };
@@ -196,6 +197,7 @@ struct pagedb_pool {
 
   pagedb_owner *owners;
   pagedb_session *sessions;
+  unsigned in_limbo;
   node *limbo; /* unlinked table nodes that a hit may still look at */
 
   parking_lot lots[PARK_LOTS];
@@ -249,6 +251,8 @@ void table_fill(pte *e, uint64_t id, uint64_t value);
 void table_clear(pagedb_owner *o, pte *e, uint64_t id);
 /* Under the lock, after a heavy fence: free what no hit can look at. */
 void table_reap(pagedb_pool *p);
+/* Under the lock: the same, with the fence, when much waits for it. */
+void table_tidy(pagedb_pool *p);
 void table_free(pagedb_owner *o);
 
 /* ----------------------------------------------------------- pool_frames.c */

@@ -93,6 +93,7 @@ void table_clear(pagedb_owner *o, pte *e, uint64_t id)
     parent->live--;
     n->parent = o->pool->limbo;
     o->pool->limbo = n;
+    o->pool->in_limbo++;
     n = parent;
   }
 }
@@ -105,9 +106,17 @@ void table_reap(pagedb_pool *p)
   while (p->limbo != NULL) {
     node *n = p->limbo;
     p->limbo = n->parent;
+    p->in_limbo--;
     p->stats.table_bytes -= sizeof *n;
     free(n);
   }
+}
+
+void table_tidy(pagedb_pool *p)
+{
+  if (p->in_limbo < LIMBO_MAX) return;
+  if (p->asymmetric) os_fence_heavy();
+  table_reap(p);
 }
 
 static void node_free(pagedb_pool *p, node *n)

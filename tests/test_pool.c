@@ -388,11 +388,7 @@ static void test_scan_resistance(void **state)
 static void test_sparse_ids(void **state)
 {
   (void)state;
-  pagedb_pool_options opt = {.capacity = 64 * PAGE};
-  pagedb_pool *pool;
   rig r = rig_open(16);
-  (void)opt;
-  (void)pool;
   uint64_t most = 0;
   for (uint64_t i = 0; i < 400; i++) {
     pagedb_pin pin;
@@ -696,8 +692,7 @@ static void test_unwritable_victim(void **state)
   fault_store_fail_page(r.disk, FAULT_WRITE, 3, PAGEDB_EFULL);
   for (unsigned i = 4; i < 10; i++)
     assert_int_equal(get(r.session, r.owner, i), i + 1000);
-  ok(pagedb_pool_resize(r.pool, PAGE, NULL) == PAGEDB_EFULL ? PAGEDB_OK
-                                                            : PAGEDB_EMISUSE);
+  ok(pagedb_pool_resize(r.pool, PAGE, NULL));
   expect(pagedb_fetch(r.session, r.owner, 5, &pin), PAGEDB_EFULL);
   fault_store_fail_page(r.disk, FAULT_WRITE, PAGEDB_NONE, PAGEDB_OK);
   assert_int_equal(get(r.session, r.owner, 5), 1005);

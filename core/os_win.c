@@ -1,0 +1,1 @@
+typedef int os_win_is_empty_here;
