@@ -117,7 +117,8 @@ static int make_room(pagedb_alloc *a)
     a->chain = chain;
     a->room = room;
   }
-  if (a->set_size >= 2 * (a->n + 1)) return PAGEDB_OK;
+  if (a->set_size >= 2 * (a->n + 1))
+    return PAGEDB_OK;
   size_t old_size = a->set_size;
   uint64_t *old = a->set;
   uint64_t *set = calloc(old_size == 0 ? 256 : 2 * old_size, sizeof *set);
@@ -126,7 +127,8 @@ static int make_room(pagedb_alloc *a)
   a->set = set;
   a->set_size = old_size == 0 ? 256 : 2 * old_size;
   for (size_t i = 0; i < old_size; i++)
-    if (old[i] != 0) a->set[set_slot(a, old[i])] = old[i];
+    if (old[i] != 0)
+      a->set[set_slot(a, old[i])] = old[i];
   free(old);
   return PAGEDB_OK;
 }
@@ -160,7 +162,8 @@ static void push(pagedb_alloc *a, uint64_t id)
 static int store_sync(pagedb_alloc *a)
 {
   int err = a->store->sync(a->store);
-  if (err != PAGEDB_OK) a->sync_failed = 1;
+  if (err != PAGEDB_OK)
+    a->sync_failed = 1;
   return err;
 }
 
@@ -185,12 +188,15 @@ static int write_super(pagedb_alloc *a, size_t count)
 static int commit_super(pagedb_alloc *a, size_t count)
 {
   int err = write_super(a, count);
-  if (err == PAGEDB_OK) err = store_sync(a);
+  if (err == PAGEDB_OK)
+    err = store_sync(a);
   a->super_unknown = err != PAGEDB_OK;
   /* When it failed, the old or the new superblock may be the durable one. Ids
   ** that either counts must not be handed out as they are. */
-  if (err == PAGEDB_OK || count > a->durable) a->durable = count;
-  if (err == PAGEDB_OK) a->durable_next = a->next_new;
+  if (err == PAGEDB_OK || count > a->durable)
+    a->durable = count;
+  if (err == PAGEDB_OK)
+    a->durable_next = a->next_new;
   return err;
 }
 
@@ -263,8 +269,10 @@ int pagedb_alloc_sync(pagedb_alloc *a)
   else if (!clean) {
     a->ends = 0;
     err = write_chain(a, from);
-    if (err == PAGEDB_OK) err = store_sync(a);
-    if (err == PAGEDB_OK) a->ends = 1;
+    if (err == PAGEDB_OK)
+      err = store_sync(a);
+    if (err == PAGEDB_OK)
+      a->ends = 1;
   }
   if (err == PAGEDB_OK && (a->n != a->durable ||
                            a->next_new != a->durable_next || a->super_unknown))
@@ -295,7 +303,8 @@ static int window_read(pagedb_alloc *a, window *w, uint64_t id)
   pagedb_run run = {
       .first = id, .count = w->count, .pages = page, .errs = w->errs};
   a->store->read(a->store, &run, 1);
-  if (w->errs[0] == PAGEDB_OK) return PAGEDB_OK;
+  if (w->errs[0] == PAGEDB_OK)
+    return PAGEDB_OK;
   pagedb_fault f = *pagedb_last_fault();
   return pagedb_fault_set(w->errs[0], f.sys, a->store->name, id, f.found,
                           f.expected, "a page of the free list");
@@ -306,7 +315,8 @@ static int chain_next(pagedb_alloc *a, window *w, uint64_t id, uint64_t *next)
   if (w->count == 0 || id < w->first || id - w->first >= w->count ||
       w->errs[id - w->first] != PAGEDB_OK) {
     int err = window_read(a, w, id);
-    if (err != PAGEDB_OK) return err;
+    if (err != PAGEDB_OK)
+      return err;
   }
   const unsigned char *page =
       a->pages + (size_t)(id - w->first) * a->store->page_size;
@@ -329,10 +339,12 @@ static int walk_chain(pagedb_alloc *a, uint64_t head, uint64_t count)
     if (set_has(a, id))
       return fail(a, PAGEDB_ECHAIN, id, 0, 0, "a page stands in it twice");
     int err = make_room(a);
-    if (err != PAGEDB_OK) return err;
+    if (err != PAGEDB_OK)
+      return err;
     push(a, id);
     err = chain_next(a, &w, id, &id);
-    if (err != PAGEDB_OK) return err;
+    if (err != PAGEDB_OK)
+      return err;
   }
   a->durable = a->n;
   a->ends = id == NO_PAGE;
@@ -345,7 +357,8 @@ static int read_super(pagedb_alloc *a)
   const unsigned char *p = a->pages + AT_PAYLOAD;
   pagedb_run run = {.first = 0, .count = 1, .pages = &page};
   int err = a->store->read(a->store, &run, 1);
-  if (err != PAGEDB_OK) return err;
+  if (err != PAGEDB_OK)
+    return err;
   if (get_le32(p) != SUPER_MAGIC)
     return fail(a, PAGEDB_ESUPERBLOCK, 0, get_le32(p), SUPER_MAGIC, "magic");
   if (get_le16(p + AT_SUPER_VERSION) != SUPER_VERSION)
@@ -375,13 +388,16 @@ static int alloc_start(pagedb_alloc *a)
 {
   uint64_t pages;
   a->batch = BUFFER_BYTES / a->store->page_size;
-  if (a->batch > BATCH_MAX) a->batch = BATCH_MAX;
+  if (a->batch > BATCH_MAX)
+    a->batch = BATCH_MAX;
   a->pages = os_aligned_alloc(4096, a->batch * a->store->page_size);
   if (a->pages == NULL)
     return fail(a, PAGEDB_ENOMEM, PAGEDB_NONE, 0, 0, "pages to work with");
   int err = a->store->count(a->store, &pages);
-  if (err != PAGEDB_OK) return err;
-  if (pages > 0) return read_super(a);
+  if (err != PAGEDB_OK)
+    return err;
+  if (pages > 0)
+    return read_super(a);
   a->next_new = 1;
   return commit_super(a, 0);
 }
@@ -407,7 +423,8 @@ int pagedb_alloc_open(pagedb_store *store, pagedb_owner *owner,
 
 void pagedb_alloc_close(pagedb_alloc *a)
 {
-  if (a != NULL) alloc_free(a);
+  if (a != NULL)
+    alloc_free(a);
 }
 
 /* -------------------------------------------------------- allocate and free */
@@ -431,7 +448,8 @@ int pagedb_alloc_new(pagedb_alloc *a, uint64_t *id)
   else if (a->n == 0)
     *id = a->next_new++;
   else {
-    if (a->n == a->durable) err = take_off(a);
+    if (a->n == a->durable)
+      err = take_off(a);
     if (err == PAGEDB_OK) {
       *id = a->chain[--a->n];
       set_remove(a, *id);
@@ -445,12 +463,15 @@ static int take_back(pagedb_alloc *a, uint64_t id)
 {
   if (id == 0 || id >= a->next_new)
     return fail(a, PAGEDB_EFREE, id, 0, 0, NULL);
-  if (set_has(a, id)) return fail(a, PAGEDB_EDOUBLEFREE, id, 0, 0, NULL);
+  if (set_has(a, id))
+    return fail(a, PAGEDB_EDOUBLEFREE, id, 0, 0, NULL);
   int err = make_room(a);
   /* A change of the page that reached the disk after the link would tear the
   ** list. */
-  if (err == PAGEDB_OK && a->owner != NULL) err = pagedb_discard(a->owner, id);
-  if (err == PAGEDB_OK) push(a, id);
+  if (err == PAGEDB_OK && a->owner != NULL)
+    err = pagedb_discard(a->owner, id);
+  if (err == PAGEDB_OK)
+    push(a, id);
   return err;
 }
 

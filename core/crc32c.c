@@ -75,7 +75,8 @@ static const crc32c_path *best_path(void)
 {
   const crc32c_path *best = crc32c_paths;
   for (const crc32c_path *p = crc32c_paths; p->name != NULL; p++)
-    if (p->supported()) best = p;
+    if (p->supported())
+      best = p;
   return best;
 }
 

@@ -28,7 +28,8 @@
 static uint32_t xcr0(void)
 {
   uint32_t a, b, c, d;
-  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & bit_OSXSAVE) == 0) return 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & bit_OSXSAVE) == 0)
+    return 0;
   __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
   return a;
 }
@@ -119,7 +120,8 @@ PCLMUL static inline uint32_t finish(__m128i x, const unsigned char *p,
 PCLMUL uint32_t crc32c_update_pclmul(uint32_t state, const unsigned char *p,
                                      size_t n)
 {
-  if (n < 128) return interleaved_serial(state, p, n);
+  if (n < 128)
+    return interleaved_serial(state, p, n);
   const __m128i k = CONSTANT(512);
   __m128i a = _mm_xor_si128(load(p), _mm_cvtsi32_si128((int)state));
   __m128i b = load(p + 16), c = load(p + 32), d = load(p + 48);
@@ -152,7 +154,8 @@ VPCLMUL static inline __m512i load512(const unsigned char *p)
 VPCLMUL uint32_t crc32c_update_vpclmul512(uint32_t state,
                                           const unsigned char *p, size_t n)
 {
-  if (n < 512) return crc32c_update_pclmul(state, p, n);
+  if (n < 512)
+    return crc32c_update_pclmul(state, p, n);
   __m512i k = WIDE(2048);
   __m512i a = _mm512_xor_si512(
       load512(p), _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)state)));

@@ -27,7 +27,8 @@ static const struct error_text unknown = {"PAGEDB_?", "unknown error", 1};
 
 static const struct error_text *text_of(int err)
 {
-  if (err < 0 || (size_t)err >= sizeof texts / sizeof texts[0]) return &unknown;
+  if (err < 0 || (size_t)err >= sizeof texts / sizeof texts[0])
+    return &unknown;
   return &texts[err];
 }
 
@@ -60,7 +61,8 @@ const pagedb_fault *pagedb_last_fault(void)
 static void copy_end(char *to, size_t n, const char *s)
 {
   size_t len = strlen(s);
-  if (len >= n) s += len - (n - 1);
+  if (len >= n)
+    s += len - (n - 1);
   snprintf(to, n, "%s", s);
 }
 
@@ -97,7 +99,8 @@ char *pagedb_fault_message(const pagedb_fault *f, char *buf, size_t n)
   if (f->found != 0 || f->expected != 0)
     snprintf(values, sizeof values, ": found 0x%llx, expected 0x%llx",
              (unsigned long long)f->found, (unsigned long long)f->expected);
-  if (f->sys != 0) snprintf(sys, sizeof sys, " (system error %d)", f->sys);
+  if (f->sys != 0)
+    snprintf(sys, sizeof sys, " (system error %d)", f->sys);
   snprintf(buf, n, "%s%s%s%s%s%s%s%s", f->path, f->path[0] ? ": " : "", page,
            pagedb_err_sentence(f->err), values, f->what[0] ? ": " : "", f->what,
            sys);

@@ -90,7 +90,8 @@ void latch_release_shared(pagedb_pool *p, frame *f)
 {
   uint32_t w =
       atomic_fetch_sub_explicit(&f->latch, 1, memory_order_release) - 1;
-  if (w == LATCH_WAITING) unpark_all(p, f);
+  if (w == LATCH_WAITING)
+    unpark_all(p, f);
 }
 
 void latch_release_exclusive(pagedb_pool *p, frame *f)
@@ -98,5 +99,6 @@ void latch_release_exclusive(pagedb_pool *p, frame *f)
   atomic_store_explicit(&f->holder, NULL, memory_order_relaxed);
   uint32_t w = atomic_fetch_and_explicit(&f->latch, ~LATCH_EXCLUSIVE,
                                          memory_order_release);
-  if ((w & LATCH_WAITING) != 0) unpark_all(p, f);
+  if ((w & LATCH_WAITING) != 0)
+    unpark_all(p, f);
 }

@@ -1,6 +1,7 @@
 /*
-** os_int.h - between the files behind os.h: what a file handle holds, and the
-** part of the batch calls that every system shares.
+** os_int.h - between the files behind os.h: the part of transfers and of the
+** batch calls that every system shares. Owns nothing; the functions here touch
+** only what they are given.
 */
 #ifndef PAGEDB_OS_INT_H
 #define PAGEDB_OS_INT_H
@@ -13,9 +14,36 @@ void os_request_run(os_request *q);
 
 /* Step over the first n bytes of a vector: returns the first piece that is not
 ** used up, cut to what is left of it. */
-os_iov *os_iov_advance(os_iov *iov, int *count, size_t n);
+static inline os_iov *os_iov_advance(os_iov *iov, int *count, size_t n)
+{
+  while (*count > 0 && n >= iov->len) {
+    n -= iov->len;
+    iov++;
+    (*count)--;
+  }
+  if (*count > 0) {
+    iov->base = (char *)iov->base + n;
+    iov->len -= n;
+  }
+  return iov;
+}
 
-/* The descriptor, for io_uring. -1 where there is none. */
+/* Whether all of the vector lies within the offsets that a file can have. */
+static inline int os_range_ok(const os_iov *iov, int n, uint64_t off)
+{
+  uint64_t room = (uint64_t)INT64_MAX;
+  if (off > room)
+    return 0;
+  room -= off;
+  for (int i = 0; i < n; i++) {
+    if (iov[i].len > room)
+      return 0;
+    room -= iov[i].len;
+  }
+  return 1;
+}
+
+/* The descriptor, for io_uring; on POSIX systems only. */
 int os_file_fd(const os_file *f);
 
 #endif

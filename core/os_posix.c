@@ -1,10 +1,13 @@
 /*
-** os_posix.c - os.h for Linux and macOS.
+** os_posix.c - os.h for Linux and macOS. Empty on Windows.
 **
-** Owns descriptors and address ranges. Keeps no state of its own but the answer
-** to os_fence_init; every call may run in any thread. Where the two systems
-** differ, the difference stands in the small functions of the first section.
+** Owns descriptors and address ranges. Keeps no state and has no lock; every
+** call may run in any thread. Transfers are not ordered among each other.
+** Where the two systems differ, the difference stands in the small functions
+** of the first section.
 */
+#ifndef _WIN32
+
 #if defined(__APPLE__)
 #define _DARWIN_C_SOURCE
 #else
@@ -14,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,23 +51,39 @@ static int sys_fail(int err, const char *what)
 /* --------------------------------------------------------- system specific */
 
 /*
-** Direct I/O of an open descriptor: sets *geo and returns 1, or 0 when the file
-** is not, or cannot be, direct.
+** Two calls make an open descriptor direct. set_direct asks for it: only now,
+** since an open() that is refused O_DIRECT may have created the file already,
+** and nobody could tell. ask_direct finds out what came of it: sets *geo and
+** returns 1, or 0 when the file is not direct after all.
 */
 #if defined(__linux__)
 
-#ifndef BTRFS_SUPER_MAGIC
-#define BTRFS_SUPER_MAGIC 0x9123683E
-#endif
-
-enum { DIRECT_FLAG = O_DIRECT };
-
-/* File systems that take the flag and ignore it. */
+/*
+** File systems that take the flag and ignore it: always, or (btrfs with
+** checksums, OpenZFS before 2.3) depending on what cannot be asked for, or
+** (overlayfs) when the one below does. overlayfs passes on the answer of a file
+** system that knows its geometry, so one without an answer is not believed.
+*/
 static int ignores_direct(int fd)
 {
+  static const unsigned long magics[] = {
+      TMPFS_MAGIC, RAMFS_MAGIC, BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
+      0x2FC12FC1 /* OpenZFS */
+  };
   struct statfs fs;
-  return fstatfs(fd, &fs) == 0 && ((unsigned long)fs.f_type == TMPFS_MAGIC ||
-                                   (unsigned long)fs.f_type == RAMFS_MAGIC);
+  if (fstatfs(fd, &fs) != 0)
+    return 1;
+  for (size_t i = 0; i < sizeof magics / sizeof magics[0]; i++)
+    /* 32 bits: f_type is signed on some machines. */
+    if ((uint32_t)fs.f_type == (uint32_t)magics[i])
+      return 1;
+  return 0;
+}
+
+static int set_direct(int fd)
+{
+  int flags = fcntl(fd, F_GETFL);
+  return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_DIRECT);
 }
 
 /* Kernels before 6.1 do not tell: find the smallest block that a read accepts.
@@ -116,18 +134,25 @@ static void not_for_children(void *p, size_t bytes)
 
 #else /* macOS */
 
-enum { DIRECT_FLAG = 0 };
+static int set_direct(int fd)
+{
+  return fcntl(fd, F_NOCACHE, 1);
+}
 
+/* Nothing to ask: transfers that are not aligned go through the cache, and
+** 4096 bytes are aligned on all devices. */
 static int ask_direct(int fd, os_geometry *geo)
 {
+  (void)fd;
   geo->offset_align = geo->memory_align = 4096;
-  return fcntl(fd, F_NOCACHE, 1) == 0;
+  return 1;
 }
 
 /* fsync alone leaves the data in the drive's cache. */
 static int data_sync(int fd)
 {
-  if (fcntl(fd, F_FULLFSYNC) == 0) return 0;
+  if (fcntl(fd, F_FULLFSYNC) == 0)
+    return 0;
   return errno == ENOTSUP || errno == EINVAL ? fsync(fd) : -1;
 }
 
@@ -149,80 +174,85 @@ static void not_for_children(void *p, size_t bytes)
 
 /* ------------------------------------------------------------------- files */
 
+static int open_retried(const char *path, int how)
+{
+  int fd;
+  do
+    fd = open(path, how | O_CLOEXEC, 0644);
+  while (fd < 0 && errno == EINTR);
+  return fd;
+}
+
 /* Open; *made says whether this call created the file. */
 static int open_fd(const char *path, unsigned flags, int *made)
 {
-  int how = O_CLOEXEC | ((flags & OS_OPEN_READONLY) ? O_RDONLY : O_RDWR);
-  int fd;
-  if (flags & OS_OPEN_DIRECT) how |= DIRECT_FLAG;
+  int how = (flags & OS_OPEN_READONLY) ? O_RDONLY : O_RDWR;
+  int create = (flags & OS_OPEN_CREATE) != 0;
+  int exclusive = create && (flags & OS_OPEN_EXCLUSIVE);
   *made = 0;
   /* A file that vanishes between the two attempts is tried for again. */
   for (int attempt = 0; attempt < 8; attempt++) {
-    if (!(flags & OS_OPEN_EXCLUSIVE)) {
-      do
-        fd = open(path, how);
-      while (fd < 0 && errno == EINTR);
-      if (fd >= 0 || errno != ENOENT || !(flags & OS_OPEN_CREATE)) return fd;
-    }
-    do
-      fd = open(path, how | O_CREAT | O_EXCL, 0644);
-    while (fd < 0 && errno == EINTR);
+    int fd = exclusive ? -1 : open_retried(path, how);
+    if (fd >= 0 || (!exclusive && (errno != ENOENT || !create)))
+      return fd;
+    fd = open_retried(path, how | O_CREAT | O_EXCL);
     *made = fd >= 0;
-    if (fd >= 0 || errno != EEXIST || (flags & OS_OPEN_EXCLUSIVE)) return fd;
+    if (fd >= 0 || errno != EEXIST || exclusive)
+      return fd;
   }
   return -1;
 }
 
-static int refuse_direct(const char *path, int fd, int made)
+static int cannot_open(const char *path, int sys, const char *what)
 {
-  if (fd >= 0) close(fd);
-  if (made) unlink(path);
-  return pagedb_fault_set(PAGEDB_EDIRECT, errno, path, PAGEDB_NONE, 0, 0,
-                          "the file system has no Direct I/O");
+  return pagedb_fault_set(PAGEDB_ECANTOPEN, sys, path, PAGEDB_NONE, 0, 0, what);
 }
 
-/* open() with O_DIRECT may create the file and refuse it all the same. */
-static int exists(const char *path)
+/* Judge an open descriptor: a file, and direct if that is wanted. */
+static int examine(const char *path, int fd, unsigned flags, os_geometry *geo)
 {
   struct stat st;
-  return stat(path, &st) == 0;
+  if (fstat(fd, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
+    return cannot_open(path, 0, "not a file");
+  if (!(flags & OS_OPEN_DIRECT))
+    return PAGEDB_OK;
+  errno = 0;
+  if (set_direct(fd) != 0 || !ask_direct(fd, geo))
+    return pagedb_fault_set(PAGEDB_EDIRECT, errno, path, PAGEDB_NONE, 0, 0,
+                            "the file system has no Direct I/O");
+  geo->direct = 1;
+  return PAGEDB_OK;
 }
 
 int os_open(const char *path, unsigned flags, os_file **out, os_geometry *geo)
 {
   os_geometry g = {0, 1, 1};
   int made;
-  int there = (flags & OS_OPEN_DIRECT) ? exists(path) : 1;
-  int fd = open_fd(path, flags, &made);
-  if (fd < 0 && (flags & OS_OPEN_DIRECT) && errno == EINVAL)
-    return refuse_direct(path, fd, !there && exists(path));
-  if (fd < 0)
-    return pagedb_fault_set(PAGEDB_ECANTOPEN, errno, path, PAGEDB_NONE, 0, 0,
-                            strerror(errno));
-  struct stat st;
-  if (fstat(fd, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))) {
-    close(fd);
-    return pagedb_fault_set(PAGEDB_ECANTOPEN, 0, path, PAGEDB_NONE, 0, 0,
-                            "not a file");
-  }
-  errno = 0;
-  if ((flags & OS_OPEN_DIRECT) && !ask_direct(fd, &g))
-    return refuse_direct(path, fd, made);
-  g.direct = (flags & OS_OPEN_DIRECT) != 0;
   os_file *f = malloc(sizeof *f);
-  if (f == NULL) {
-    close(fd);
+  if (f == NULL)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, path, PAGEDB_NONE, 0, 0, NULL);
+  f->fd = open_fd(path, flags, &made);
+  if (f->fd < 0) {
+    free(f);
+    return cannot_open(path, errno, strerror(errno));
   }
-  f->fd = fd;
+  int err = examine(path, f->fd, flags, &g);
+  if (err != PAGEDB_OK) {
+    if (made)
+      unlink(path);
+    os_close(f);
+    return err;
+  }
   *out = f;
-  if (geo != NULL) *geo = g;
+  if (geo != NULL)
+    *geo = g;
   return PAGEDB_OK;
 }
 
 void os_close(os_file *f)
 {
-  if (f == NULL) return;
+  if (f == NULL)
+    return;
   close(f->fd);
   free(f);
 }
@@ -234,31 +264,6 @@ int os_file_fd(const os_file *f)
 
 /* ---------------------------------------------------------------- transfers */
 
-os_iov *os_iov_advance(os_iov *iov, int *count, size_t n)
-{
-  while (*count > 0 && n >= iov->len) {
-    n -= iov->len;
-    iov++;
-    (*count)--;
-  }
-  if (*count > 0) {
-    iov->base = (char *)iov->base + n;
-    iov->len -= n;
-  }
-  return iov;
-}
-
-static int offset_ok(const os_iov *iov, int n, uint64_t off)
-{
-  uint64_t most = INT64_MAX;
-  if (off > most) return 0;
-  for (int i = 0; i < n; i++) {
-    if (iov[i].len > most - off) return 0;
-    off += iov[i].len;
-  }
-  return 1;
-}
-
 static int transfer_error(int write)
 {
   if (write && (errno == ENOSPC || errno == EDQUOT))
@@ -269,23 +274,41 @@ static int transfer_error(int write)
   return sys_fail(PAGEDB_EIO, write ? "write" : "read");
 }
 
+/* Whether a read from `at` on finds nothing more. */
+static int at_end(os_file *f, uint64_t at)
+{
+  uint64_t bytes;
+  return os_size(f, &bytes) == PAGEDB_OK && at >= bytes;
+}
+
 static int transfer(os_file *f, os_iov *iov, int n, uint64_t off, int write,
                     size_t *done)
 {
   size_t sum = 0;
-  if (!offset_ok(iov, n, off))
+  if (!os_range_ok(iov, n, off))
     return pagedb_fault_set(PAGEDB_ERANGE, 0, NULL, PAGEDB_NONE, 0, 0, NULL);
   while (n > 0) {
     struct iovec *v = (struct iovec *)(void *)iov;
     off_t at = (off_t)(off + sum);
     ssize_t got = write ? pwritev(f->fd, v, n, at) : preadv(f->fd, v, n, at);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return transfer_error(write);
-    if (got == 0 && !write) break;
+    if (got < 0 && errno == EINTR)
+      continue;
+    /* A direct file whose end is not aligned: some file systems refuse to read
+    ** from there on before they notice that there is nothing. */
+    if (got < 0 && errno == EINVAL && !write && sum > 0 && at_end(f, off + sum))
+      break;
+    if (got < 0)
+      return transfer_error(write);
     sum += (size_t)got;
     iov = os_iov_advance(iov, &n, (size_t)got);
+    if (got == 0 && n > 0 && write)
+      return pagedb_fault_set(PAGEDB_EIO, 0, NULL, PAGEDB_NONE, 0, 0,
+                              "the system writes nothing");
+    if (got == 0)
+      break;
   }
-  if (done != NULL) *done = sum;
+  if (done != NULL)
+    *done = sum;
   return PAGEDB_OK;
 }
 
@@ -299,19 +322,21 @@ int os_writev(os_file *f, os_iov *iov, int n, uint64_t off)
   return transfer(f, iov, n, off, 1, NULL);
 }
 
-/* ----------------------------------------------------- size, room, durability
- */
+/* ---------------------------------------------- size, room, durability */
 
 int os_size(os_file *f, uint64_t *bytes)
 {
   off_t end;
   struct stat st;
-  if (fstat(f->fd, &st) != 0) return sys_fail(PAGEDB_EIO, "fstat");
+  if (fstat(f->fd, &st) != 0)
+    return sys_fail(PAGEDB_EIO, "fstat");
   *bytes = (uint64_t)st.st_size;
-  if (!S_ISBLK(st.st_mode)) return PAGEDB_OK;
+  if (!S_ISBLK(st.st_mode))
+    return PAGEDB_OK;
   /* A block device has no length to stat; nobody reads its cursor. */
   end = lseek(f->fd, 0, SEEK_END);
-  if (end < 0) return sys_fail(PAGEDB_EIO, "lseek");
+  if (end < 0)
+    return sys_fail(PAGEDB_EIO, "lseek");
   *bytes = (uint64_t)end;
   return PAGEDB_OK;
 }
@@ -365,7 +390,8 @@ int os_sync_parent_dir(const char *path)
   if (rc != 0 && errno != EINVAL)
     err = pagedb_fault_set(PAGEDB_ESYNC, errno, dir, PAGEDB_NONE, 0, 0,
                            "syncing the directory");
-  if (fd >= 0) close(fd);
+  if (fd >= 0)
+    close(fd);
   free(dir);
   return err;
 }
@@ -386,14 +412,20 @@ void os_aligned_free(void *p)
 void *os_reserve(size_t bytes)
 {
   const size_t huge = (size_t)2 << 20;
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
   int flags = MAP_PRIVATE | MAP_ANON | MAP_NORESERVE;
-  if (bytes > SIZE_MAX - huge) return NULL;
+  if (bytes > SIZE_MAX - huge - page)
+    return NULL;
+  bytes = (bytes + page - 1) / page * page; /* as os_release's munmap does */
   char *p = mmap(NULL, bytes + huge, PROT_READ | PROT_WRITE, flags, -1, 0);
-  if (p == MAP_FAILED) return NULL;
+  if (p == MAP_FAILED)
+    return NULL;
   /* Cut off what stands before the alignment and after the end. */
   size_t before = (huge - (uintptr_t)p % huge) % huge;
-  if (before > 0) munmap(p, before);
-  if (huge - before > 0) munmap(p + before + bytes, huge - before);
+  if (before > 0)
+    munmap(p, before);
+  if (huge - before > 0)
+    munmap(p + before + bytes, huge - before);
   not_for_children(p + before, bytes);
   return p + before;
 }
@@ -415,8 +447,10 @@ static uint64_t number_in(const char *path)
 {
   unsigned long long n = 0;
   FILE *file = fopen(path, "re");
-  if (file == NULL) return UINT64_MAX;
-  if (fscanf(file, "%llu", &n) != 1 || n == 0) n = UINT64_MAX;
+  if (file == NULL)
+    return UINT64_MAX;
+  if (fscanf(file, "%llu", &n) != 1 || n == 0)
+    n = UINT64_MAX;
   fclose(file);
   return n;
 }
@@ -430,9 +464,11 @@ static uint64_t least_limit(const char *mount, char *group, const char *file)
     int n = snprintf(path, sizeof path, "%s%s/%s", mount, group, file);
     uint64_t limit =
         n > 0 && (size_t)n < sizeof path ? number_in(path) : UINT64_MAX;
-    if (limit < least) least = limit;
+    if (limit < least)
+      least = limit;
     char *slash = strrchr(group, '/');
-    if (slash == NULL) return least;
+    if (slash == NULL)
+      return least;
     *slash = 0;
   }
 }
@@ -442,12 +478,14 @@ static uint64_t cgroup_limit(void)
   char line[PATH_MAX];
   uint64_t least = UINT64_MAX;
   FILE *file = fopen("/proc/self/cgroup", "re");
-  if (file == NULL) return least;
+  if (file == NULL)
+    return least;
   while (fgets(line, sizeof line, file) != NULL) {
     line[strcspn(line, "\n")] = 0;
     char *names = strchr(line, ':');
     char *group = names == NULL ? NULL : strchr(names + 1, ':');
-    if (group == NULL) continue;
+    if (group == NULL)
+      continue;
     *group++ = 0;
     uint64_t limit = UINT64_MAX;
     if (strcmp(names, ":") == 0)
@@ -455,7 +493,8 @@ static uint64_t cgroup_limit(void)
     else if (strstr(names, "memory") != NULL)
       limit =
           least_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes");
-    if (limit < least) least = limit;
+    if (limit < least)
+      least = limit;
   }
   fclose(file);
   return least;
@@ -510,7 +549,8 @@ int os_fence_init(void)
 {
 #if defined(__linux__) && defined(SYS_membarrier) && !defined(UNDER_TSAN)
   const char *env = getenv("PAGEDB_MEMBARRIER");
-  if (env != NULL && strcmp(env, "0") == 0) return 0;
+  if (env != NULL && strcmp(env, "0") == 0)
+    return 0;
   return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0,
                  0) == 0 &&
          syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
@@ -528,3 +568,5 @@ void os_fence_heavy(void)
     abort();
 #endif
 }
+
+#endif

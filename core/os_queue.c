@@ -39,7 +39,8 @@ void os_request_run(os_request *q)
     left += iov[i].len;
   q->err = PAGEDB_OK;
   q->sys = 0;
-  if (left == 0) return;
+  if (left == 0)
+    return;
   if (q->write)
     q->err = os_writev(q->file, iov, n, q->off + before);
   else
@@ -96,7 +97,8 @@ static void uring_reap(os_queue *q)
   while (rc == -EINTR || rc == -EAGAIN);
   /* The kernel still owns the callers' buffers: going on would let it write
   ** into memory that is used for something else. */
-  if (rc != 0) abort();
+  if (rc != 0)
+    abort();
   uring_finish(q, cqe);
 }
 
@@ -128,8 +130,10 @@ void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
       uring_push(q);
       uring_reap(q);
     }
-    struct io_uring_sqe *e = q->async ? io_uring_get_sqe(&q->ring) : NULL;
-    if (e == NULL || r->off > (uint64_t)INT64_MAX) {
+    /* An entry that was got must be filled in, so decide before. */
+    int plain = !q->async || r->off > (uint64_t)INT64_MAX;
+    struct io_uring_sqe *e = plain ? NULL : io_uring_get_sqe(&q->ring);
+    if (e == NULL) {
       os_request_run(r);
       continue;
     }
@@ -141,7 +145,8 @@ void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
       io_uring_prep_readv(e, os_file_fd(r->file), v, (unsigned)r->niov, r->off);
     io_uring_sqe_set_data(e, r);
   }
-  if (q->async) uring_push(q);
+  if (q->async)
+    uring_push(q);
 }
 
 void os_queue_wait(os_queue *q)
@@ -152,9 +157,11 @@ void os_queue_wait(os_queue *q)
 
 void os_queue_close(os_queue *q)
 {
-  if (q == NULL) return;
+  if (q == NULL)
+    return;
   os_queue_wait(q);
-  if (q->async) io_uring_queue_exit(&q->ring);
+  if (q->async)
+    io_uring_queue_exit(&q->ring);
   free(q);
 }
 

@@ -97,15 +97,19 @@ int pagedb_page_verify(const void *page, size_t len, uint32_t size,
                        pagedb_placement placement, uint64_t id, uint64_t *lsn)
 {
   pagedb_record r;
-  if (len < size) return bad(PAGEDB_ESHORT, id, len, size);
+  if (len < size)
+    return bad(PAGEDB_ESHORT, id, len, size);
   pagedb_record_get(page, size, placement, &r);
   if (r.magic != PAGEDB_MAGIC)
     return bad(PAGEDB_EMAGIC, id, r.magic, PAGEDB_MAGIC);
   if (r.version != PAGEDB_VERSION_1)
     return bad(PAGEDB_EVERSION, id, r.version, PAGEDB_VERSION_1);
   uint32_t crc = pagedb_page_crc(page, size, placement, id);
-  if (r.crc != crc) return bad(PAGEDB_ECRC, id, r.crc, crc);
-  if (r.page != id) return bad(PAGEDB_EPAGEID, id, r.page, id);
-  if (lsn != NULL) *lsn = r.lsn;
+  if (r.crc != crc)
+    return bad(PAGEDB_ECRC, id, r.crc, crc);
+  if (r.page != id)
+    return bad(PAGEDB_EPAGEID, id, r.page, id);
+  if (lsn != NULL)
+    *lsn = r.lsn;
   return PAGEDB_OK;
 }

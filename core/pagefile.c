@@ -50,7 +50,8 @@ static int fail(const pagedb_file *f, int err, uint64_t page, const char *what)
 /* Add file and page to a fault of the os or page layer. */
 static int blame(const pagedb_file *f, int err, uint64_t page)
 {
-  if (err == PAGEDB_OK) return err;
+  if (err == PAGEDB_OK)
+    return err;
   pagedb_fault fault = *pagedb_last_fault();
   fault.page = page;
   fault_restore(&fault);
@@ -62,9 +63,12 @@ static int blame(const pagedb_file *f, int err, uint64_t page)
 static unsigned open_flags(const pagedb_file_options *o)
 {
   unsigned flags = 0;
-  if (o->create) flags |= OS_OPEN_CREATE;
-  if (o->create && o->exclusive) flags |= OS_OPEN_EXCLUSIVE;
-  if (o->read_only) flags |= OS_OPEN_READONLY;
+  if (o->create)
+    flags |= OS_OPEN_CREATE;
+  if (o->create && o->exclusive)
+    flags |= OS_OPEN_EXCLUSIVE;
+  if (o->read_only)
+    flags |= OS_OPEN_READONLY;
   return flags;
 }
 
@@ -88,7 +92,8 @@ static int open_direct(pagedb_file *f, const pagedb_file_options *o)
     err = fail(f, PAGEDB_EDIRECT, PAGEDB_NONE,
                "the device's blocks are larger than the page");
   }
-  if (err != PAGEDB_EDIRECT || o->direct == PAGEDB_DIRECT_REQUIRED) return err;
+  if (err != PAGEDB_EDIRECT || o->direct == PAGEDB_DIRECT_REQUIRED)
+    return err;
   return os_open(f->path, flags, &f->os, NULL);
 }
 
@@ -112,7 +117,8 @@ static int check_page_size(pagedb_file *f)
   uint64_t bytes;
   size_t want = 1048576, got = 0;
   int err = os_size(f->os, &bytes);
-  if (err != PAGEDB_OK || bytes == 0) return err;
+  if (err != PAGEDB_OK || bytes == 0)
+    return err;
   unsigned char *start = os_aligned_alloc(MOST_ALIGNMENT, want);
   if (start == NULL)
     return fail(f, PAGEDB_ENOMEM, PAGEDB_NONE, "to look at the first page");
@@ -124,7 +130,8 @@ static int check_page_size(pagedb_file *f)
           PAGEDB_OK)
     other = other_page_size(f, start, got);
   os_aligned_free(start);
-  if (err != PAGEDB_OK) return err;
+  if (err != PAGEDB_OK)
+    return err;
   if (other != 0)
     return pagedb_fault_set(PAGEDB_EPAGESIZE, 0, f->path, PAGEDB_NONE, other,
                             f->page_size, "page 0 is of that other size");
@@ -152,10 +159,12 @@ static char *copy_string(const char *s)
 static int file_start(pagedb_file *f, const pagedb_file_options *o)
 {
   int err = open_direct(f, o);
-  if (err == PAGEDB_OK) err = check_page_size(f);
+  if (err == PAGEDB_OK)
+    err = check_page_size(f);
   /* Whether this call made the file or an earlier one that crashed did: its
   ** name must last before anything in it is believed durable. */
-  if (err == PAGEDB_OK && o->create) err = os_sync_parent_dir(f->path);
+  if (err == PAGEDB_OK && o->create)
+    err = os_sync_parent_dir(f->path);
   return err;
 }
 
@@ -163,8 +172,10 @@ int pagedb_file_open(const char *path, const pagedb_file_options *opt,
                      pagedb_file **out)
 {
   pagedb_file_options o = {0};
-  if (opt != NULL) o = *opt;
-  if (o.page_size == 0) o.page_size = DEFAULT_PAGE_SIZE;
+  if (opt != NULL)
+    o = *opt;
+  if (o.page_size == 0)
+    o.page_size = DEFAULT_PAGE_SIZE;
   if (!pagedb_page_size_ok(o.page_size, o.placement))
     return pagedb_fault_set(PAGEDB_EPAGESIZE, 0, path, PAGEDB_NONE, o.page_size,
                             DEFAULT_PAGE_SIZE, "not a page size");
@@ -196,8 +207,10 @@ int pagedb_file_open(const char *path, const pagedb_file_options *opt,
 
 void pagedb_file_close(pagedb_file *f)
 {
-  if (f == NULL) return;
-  if (f->queue != NULL) os_queue_close(f->queue);
+  if (f == NULL)
+    return;
+  if (f->queue != NULL)
+    os_queue_close(f->queue);
   file_free(f);
 }
 
@@ -225,7 +238,8 @@ const char *pagedb_file_path(const pagedb_file *f)
 
 void *pagedb_file_alloc(const pagedb_file *f, size_t n)
 {
-  if (n == 0 || n > SIZE_MAX / f->page_size) return NULL;
+  if (n == 0 || n > SIZE_MAX / f->page_size)
+    return NULL;
   return os_aligned_alloc(f->alignment, n * f->page_size);
 }
 
@@ -238,7 +252,8 @@ int pagedb_file_count(pagedb_file *f, uint64_t *pages)
 {
   uint64_t bytes;
   int err = os_size(f->os, &bytes);
-  if (err != PAGEDB_OK) return blame(f, err, PAGEDB_NONE);
+  if (err != PAGEDB_OK)
+    return blame(f, err, PAGEDB_NONE);
   *pages = bytes / f->page_size;
   return PAGEDB_OK;
 }
@@ -275,8 +290,10 @@ int pagedb_file_read(pagedb_file *f, uint64_t id, void *page, uint64_t *lsn)
   uint64_t off = 0;
   size_t got = 0;
   int err = offset_of(f, id, 1, &off);
-  if (err == PAGEDB_OK) err = check_buffer(f, page, id);
-  if (err != PAGEDB_OK) return err;
+  if (err == PAGEDB_OK)
+    err = check_buffer(f, page, id);
+  if (err != PAGEDB_OK)
+    return err;
   os_iov iov = {page, f->page_size};
   err = os_readv(f->os, &iov, 1, off, &got);
   if (err == PAGEDB_OK)
@@ -288,9 +305,12 @@ int pagedb_file_write(pagedb_file *f, uint64_t id, uint64_t lsn, void *page)
 {
   uint64_t off = 0;
   int err = check_writable(f, id);
-  if (err == PAGEDB_OK) err = offset_of(f, id, 1, &off);
-  if (err == PAGEDB_OK) err = check_buffer(f, page, id);
-  if (err != PAGEDB_OK) return err;
+  if (err == PAGEDB_OK)
+    err = offset_of(f, id, 1, &off);
+  if (err == PAGEDB_OK)
+    err = check_buffer(f, page, id);
+  if (err != PAGEDB_OK)
+    return err;
   pagedb_page_stamp(page, f->page_size, f->placement, id, lsn);
   os_iov iov = {page, f->page_size};
   return blame(f, os_writev(f->os, &iov, 1, off), id);
@@ -313,12 +333,14 @@ static int run_prepare(pagedb_file *f, pagedb_run *r, int write, os_iov *iov,
   if (r->count == 0 || r->count > PAGEDB_RUN_MAX)
     return fail(f, PAGEDB_EMISUSE, r->first, "pages in a run");
   int err = write ? check_writable(f, r->first) : PAGEDB_OK;
-  if (err == PAGEDB_OK) err = offset_of(f, r->first, r->count, &off);
+  if (err == PAGEDB_OK)
+    err = offset_of(f, r->first, r->count, &off);
   for (uint32_t i = 0; err == PAGEDB_OK && i < r->count; i++) {
     err = check_buffer(f, r->pages[i], r->first + i);
     iov[i] = (os_iov){r->pages[i], f->page_size};
   }
-  if (err != PAGEDB_OK) return err;
+  if (err != PAGEDB_OK)
+    return err;
   for (uint32_t i = 0; write && i < r->count; i++)
     pagedb_page_stamp(r->pages[i], f->page_size, f->placement, r->first + i,
                       r->lsns[i]);
@@ -337,13 +359,16 @@ static void run_verify(pagedb_file *f, pagedb_run *r, size_t got)
   for (uint32_t i = 0; i < r->count; i++) {
     size_t before = (size_t)i * f->page_size;
     size_t len = got > before ? got - before : 0;
-    if (r->err != PAGEDB_OK && r->errs == NULL) return;
+    if (r->err != PAGEDB_OK && r->errs == NULL)
+      return;
     pagedb_fault kept;
-    if (r->err != PAGEDB_OK) kept = *pagedb_last_fault();
+    if (r->err != PAGEDB_OK)
+      kept = *pagedb_last_fault();
     int err =
         pagedb_page_verify(r->pages[i], len, f->page_size, f->placement,
                            r->first + i, r->lsns == NULL ? NULL : &r->lsns[i]);
-    if (r->errs != NULL) r->errs[i] = err;
+    if (r->errs != NULL)
+      r->errs[i] = err;
     if (err != PAGEDB_OK && r->err == PAGEDB_OK)
       r->err = blame(f, err, r->first + i);
     else if (err != PAGEDB_OK)
@@ -366,10 +391,12 @@ static void run_finish(pagedb_file *f, pagedb_run *r, const os_request *q)
 /* The file's queue, locked, or NULL: somebody else has it, or there is none. */
 static os_queue *queue_take(pagedb_file *f)
 {
-  if (pthread_mutex_trylock(&f->queue_lock) != 0) return NULL;
+  if (pthread_mutex_trylock(&f->queue_lock) != 0)
+    return NULL;
   if (f->queue == NULL && os_queue_open(QUEUE_DEPTH, &f->queue) != PAGEDB_OK)
     f->queue = NULL;
-  if (f->queue == NULL) pthread_mutex_unlock(&f->queue_lock);
+  if (f->queue == NULL)
+    pthread_mutex_unlock(&f->queue_lock);
   return f->queue;
 }
 
@@ -407,7 +434,8 @@ typedef struct chunk {
 
 static void chunk_run(pagedb_file *f, chunk *c, pagedb_fault *first)
 {
-  if (c->n > 0) requests_run(f, c->request, c->n);
+  if (c->n > 0)
+    requests_run(f, c->request, c->n);
   for (unsigned i = 0; i < c->n; i++) {
     run_finish(f, c->run[i], &c->request[i]);
     note_first(first, c->run[i]->err);
@@ -437,7 +465,8 @@ static int runs(pagedb_file *f, pagedb_run *r, unsigned n, int write)
     c.pages += r[i].count;
   }
   chunk_run(f, &c, &first);
-  if (first.err != PAGEDB_OK) fault_restore(&first);
+  if (first.err != PAGEDB_OK)
+    fault_restore(&first);
   return first.err;
 }
 
@@ -455,7 +484,8 @@ int pagedb_file_write_runs(pagedb_file *f, pagedb_run *r, unsigned n)
 
 int pagedb_file_sync(pagedb_file *f)
 {
-  if (f->read_only) return PAGEDB_OK;
+  if (f->read_only)
+    return PAGEDB_OK;
   if (atomic_load(&f->sync_failed))
     return fail(f, PAGEDB_ESYNC, PAGEDB_NONE, "an earlier sync failed");
   int err = os_datasync(f->os);
@@ -474,7 +504,9 @@ int pagedb_file_truncate(pagedb_file *f, uint64_t pages)
 {
   uint64_t bytes = 0;
   int err = check_writable(f, PAGEDB_NONE);
-  if (err == PAGEDB_OK) err = offset_of(f, pages, 0, &bytes);
-  if (err != PAGEDB_OK) return err;
+  if (err == PAGEDB_OK)
+    err = offset_of(f, pages, 0, &bytes);
+  if (err != PAGEDB_OK)
+    return err;
   return blame(f, os_truncate(f->os, bytes), PAGEDB_NONE);
 }

@@ -33,7 +33,8 @@ static int arena_reserve(pagedb_pool *p, uint64_t reserve)
     uint64_t bytes = round_up(reserve, 2 * MIB) + 16 * MIB;
     p->arena = bytes < SIZE_MAX ? os_reserve((size_t)bytes) : NULL;
     p->arena_bytes = (size_t)bytes;
-    if (p->arena != NULL) break;
+    if (p->arena != NULL)
+      break;
     if (reserve == p->capacity)
       return pagedb_fault_set(PAGEDB_ENOMEM, 0, NULL, PAGEDB_NONE, 0, 0,
                               "address space for the pool");
@@ -42,7 +43,8 @@ static int arena_reserve(pagedb_pool *p, uint64_t reserve)
   p->reserve = reserve;
   p->units = (uint32_t)((p->arena_bytes - MIB) >> UNIT_SHIFT);
   p->unit = calloc(p->units, sizeof(slab *));
-  if (p->unit != NULL) return PAGEDB_OK;
+  if (p->unit != NULL)
+    return PAGEDB_OK;
   os_release(p->arena, p->arena_bytes);
   return pagedb_fault_set(PAGEDB_ENOMEM, 0, NULL, PAGEDB_NONE, 0, 0,
                           "the directory of frames");
@@ -77,11 +79,13 @@ int pagedb_pool_open(const pagedb_pool_options *opt, pagedb_pool **out)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, NULL, PAGEDB_NONE, 0, 0,
                             "the pool");
   p->capacity = opt != NULL ? opt->capacity : 0;
-  if (p->capacity == 0) p->capacity = default_capacity();
+  if (p->capacity == 0)
+    p->capacity = default_capacity();
   uint64_t reserve = opt != NULL ? opt->reserve : 0;
   if (reserve == 0 && p->capacity < most / 4)
     reserve = p->capacity < 256 * MIB ? 1024 * MIB : 4 * p->capacity;
-  if (reserve < p->capacity) reserve = p->capacity;
+  if (reserve < p->capacity)
+    reserve = p->capacity;
   int err = PAGEDB_OK;
   if (reserve > most)
     err = pagedb_fault_set(PAGEDB_ERANGE, 0, NULL, PAGEDB_NONE, reserve, most,
@@ -100,7 +104,8 @@ int pagedb_pool_open(const pagedb_pool_options *opt, pagedb_pool **out)
 
 int pagedb_pool_close(pagedb_pool *p)
 {
-  if (p == NULL) return PAGEDB_OK;
+  if (p == NULL)
+    return PAGEDB_OK;
   if (p->owners != NULL || p->sessions != NULL)
     return pagedb_fault_set(PAGEDB_EBUSY, 0, NULL, PAGEDB_NONE, 0, 0,
                             "the pool has open owners or sessions");
@@ -120,11 +125,13 @@ int pagedb_pool_resize(pagedb_pool *p, uint64_t capacity, uint64_t *used)
     return pagedb_fault_set(PAGEDB_ERANGE, 0, NULL, PAGEDB_NONE, capacity,
                             p->reserve, "more than the pool's reserve");
   int err = pagedb_session_open(p, &s);
-  if (err != PAGEDB_OK) return err;
+  if (err != PAGEDB_OK)
+    return err;
   pthread_mutex_lock(&p->lock);
   p->capacity = capacity;
   err = frames_shrink(s);
-  if (used != NULL) *used = p->used;
+  if (used != NULL)
+    *used = p->used;
   pthread_mutex_unlock(&p->lock);
   pagedb_session_close(s);
   return err;
@@ -184,7 +191,8 @@ static void owner_unlink(pagedb_pool *p, pagedb_owner *o)
 
 int pagedb_owner_close(pagedb_owner *o)
 {
-  if (o == NULL) return PAGEDB_OK;
+  if (o == NULL)
+    return PAGEDB_OK;
   pagedb_pool *p = o->pool;
   uint64_t dirty, resident;
   pagedb_owner_counts(o, &resident, &dirty);
@@ -192,7 +200,8 @@ int pagedb_owner_close(pagedb_owner *o)
     return pagedb_fault_set(PAGEDB_EBUSY, 0, o->store->name, PAGEDB_NONE, dirty,
                             0, "pages are dirty: flush or discard them");
   int err = pagedb_discard_from(o, 0);
-  if (err != PAGEDB_OK) return err;
+  if (err != PAGEDB_OK)
+    return err;
   pthread_mutex_lock(&p->lock);
   owner_unlink(p, o);
   pthread_mutex_unlock(&p->lock);
@@ -203,8 +212,10 @@ int pagedb_owner_close(pagedb_owner *o)
 void pagedb_owner_counts(pagedb_owner *o, uint64_t *resident, uint64_t *dirty)
 {
   pthread_mutex_lock(&o->pool->lock);
-  if (resident != NULL) *resident = o->resident;
-  if (dirty != NULL) *dirty = o->ndirty;
+  if (resident != NULL)
+    *resident = o->resident;
+  if (dirty != NULL)
+    *dirty = o->ndirty;
   pthread_mutex_unlock(&o->pool->lock);
 }
 
@@ -232,7 +243,8 @@ int pagedb_session_open(pagedb_pool *p, pagedb_session **out)
 
 int pagedb_session_close(pagedb_session *s)
 {
-  if (s == NULL) return PAGEDB_OK;
+  if (s == NULL)
+    return PAGEDB_OK;
   pagedb_pool *p = s->pool;
   if (s->free_slots != UINT32_MAX || s->counted > 0)
     return pagedb_fault_set(PAGEDB_EBUSY, 0, NULL, PAGEDB_NONE, 0, 0,

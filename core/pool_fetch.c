@@ -63,7 +63,8 @@ static inline int pin_resident(pagedb_session *s, pagedb_owner *o, uint64_t id,
                                pagedb_pin *pin)
 {
   int hit = 0;
-  if (s->free_slots == 0) return 0;
+  if (s->free_slots == 0)
+    return 0;
   uint32_t i = (uint32_t)__builtin_ctz(s->free_slots);
   table_enter(s);
   pte *e = table_find(o, id);
@@ -120,7 +121,8 @@ uint32_t pins_scan(pagedb_pool *p)
 void pagedb_unpin(pagedb_pin *pin)
 {
   pagedb_session *s = pin->session;
-  if (pin->latch != 0) pagedb_unlatch(pin);
+  if (pin->latch != 0)
+    pagedb_unlatch(pin);
   if (pin->slot != PIN_COUNTED) {
     atomic_store_explicit(&s->slot[pin->slot], 0, memory_order_release);
     s->free_slots |= (uint32_t)1 << pin->slot;
@@ -160,7 +162,8 @@ static void latch_taken(pagedb_pin *pin, uint32_t kind)
 
 int pagedb_latch_shared(pagedb_pin *pin)
 {
-  if (latch_refused(pin)) return PAGEDB_EMISUSE;
+  if (latch_refused(pin))
+    return PAGEDB_EMISUSE;
   latch_shared(pin->session->pool, frame_of_pin(pin));
   latch_taken(pin, LATCH_SHARED);
   return PAGEDB_OK;
@@ -168,7 +171,8 @@ int pagedb_latch_shared(pagedb_pin *pin)
 
 int pagedb_latch_exclusive(pagedb_pin *pin)
 {
-  if (latch_refused(pin)) return PAGEDB_EMISUSE;
+  if (latch_refused(pin))
+    return PAGEDB_EMISUSE;
   latch_exclusive(pin->session->pool, frame_of_pin(pin), pin->session);
   latch_taken(pin, LATCH_EXCLUSIVE);
   return PAGEDB_OK;
@@ -177,7 +181,8 @@ int pagedb_latch_exclusive(pagedb_pin *pin)
 int pagedb_latch_exclusive_try(pagedb_pin *pin)
 {
   frame *f = frame_of_pin(pin);
-  if (latch_refused(pin)) return PAGEDB_EMISUSE;
+  if (latch_refused(pin))
+    return PAGEDB_EMISUSE;
   if (!latch_try_exclusive(f, pin->session))
     return pagedb_fault_set(PAGEDB_EBUSY, 0, pin->owner->store->name, f->page,
                             0, 0, "latched by another session");
@@ -188,7 +193,8 @@ int pagedb_latch_exclusive_try(pagedb_pin *pin)
 void pagedb_unlatch(pagedb_pin *pin)
 {
   frame *f = frame_of_pin(pin);
-  if (pin->latch == LATCH_NONE) return;
+  if (pin->latch == LATCH_NONE)
+    return;
   if (pin->latch == LATCH_SHARED)
     latch_release_shared(pin->session->pool, f);
   else
@@ -208,7 +214,8 @@ void pool_wait(pagedb_pool *p)
 
 void pool_wake(pagedb_pool *p)
 {
-  if (p->waiters > 0) pthread_cond_broadcast(&p->changed);
+  if (p->waiters > 0)
+    pthread_cond_broadcast(&p->changed);
 }
 
 /* -------------------------------------------------------------------- miss */
@@ -220,9 +227,11 @@ static enum presence presence_of(pagedb_owner *o, uint64_t id, frame **f)
 {
   pte *e = table_find(o, id);
   uint64_t v = e == NULL ? 0 : atomic_load_explicit(e, memory_order_relaxed);
-  if (v == 0) return ABSENT;
+  if (v == 0)
+    return ABSENT;
   *f = frame_at(o->pool, pte_loc(v));
-  if ((v & PTE_BUSY) != 0) return COMING;
+  if ((v & PTE_BUSY) != 0)
+    return COMING;
   uint64_t want = atomic_load_explicit(&o->want, memory_order_relaxed);
   return (v & (PTE_EPOCH_MASK | PTE_PRESENT)) == want ? HERE : STALE;
 }
@@ -292,7 +301,8 @@ static int load_read(pagedb_session *s, frame *f)
   int err = store->read(store, &run, 1);
   atomic_store_explicit(&f->lsn, lsn, memory_order_relaxed);
   pthread_mutex_lock(&p->lock);
-  if (err == PAGEDB_OK) p->stats.pages_read++;
+  if (err == PAGEDB_OK)
+    p->stats.pages_read++;
   return err;
 }
 
@@ -308,7 +318,8 @@ static int settle(pagedb_session *s, pagedb_owner *o, uint64_t id, frame **f,
   for (;;) {
     switch (presence_of(o, id, f)) {
     case HERE:
-      if (got != NULL) frame_put(p, got);
+      if (got != NULL)
+        frame_put(p, got);
       *resident = 1;
       return PAGEDB_OK;
     case COMING:
@@ -326,13 +337,15 @@ static int settle(pagedb_session *s, pagedb_owner *o, uint64_t id, frame **f,
       return PAGEDB_OK;
     }
     int err = frame_get(s, o->class, &got);
-    if (err != PAGEDB_OK) return err;
+    if (err != PAGEDB_OK)
+      return err;
   }
 }
 
 static int id_refused(pagedb_owner *o, uint64_t id)
 {
-  if (id <= (uint64_t)INT64_MAX >> o->class) return 0;
+  if (id <= (uint64_t)INT64_MAX >> o->class)
+    return 0;
   pagedb_fault_set(PAGEDB_ERANGE, 0, o->store->name, id, 0, 0, NULL);
   return 1;
 }
@@ -343,7 +356,8 @@ static int fetch_slowly(pagedb_session *s, pagedb_owner *o, uint64_t id,
   frame *f;
   int resident;
   pagedb_pool *p = s->pool;
-  if (id_refused(o, id)) return PAGEDB_ERANGE;
+  if (id_refused(o, id))
+    return PAGEDB_ERANGE;
   pthread_mutex_lock(&p->lock);
   int err = settle(s, o, id, &f, &resident);
   if (err == PAGEDB_OK && resident) {
@@ -418,7 +432,8 @@ static int drop_resident(pagedb_owner *o, uint64_t id)
       pool_wait(p);
       continue;
     }
-    if (frames_reclaim(p, &f, 1) == 1) return PAGEDB_OK;
+    if (frames_reclaim(p, &f, 1) == 1)
+      return PAGEDB_OK;
     return pagedb_fault_set(PAGEDB_EBUSY, 0, o->store->name, id, 0, 0,
                             "the page is pinned");
   }
@@ -430,14 +445,17 @@ int pagedb_fetch_new(pagedb_session *s, pagedb_owner *o, uint64_t id,
   frame *f;
   int resident = 0;
   pagedb_pool *p = s->pool;
-  if (id_refused(o, id)) return PAGEDB_ERANGE;
+  if (id_refused(o, id))
+    return PAGEDB_ERANGE;
   pthread_mutex_lock(&p->lock);
   int err;
   do {
     err = drop_resident(o, id);
-    if (err == PAGEDB_OK) err = settle(s, o, id, &f, &resident);
+    if (err == PAGEDB_OK)
+      err = settle(s, o, id, &f, &resident);
   } while (err == PAGEDB_OK && resident);
-  if (err == PAGEDB_OK) err = load_begin(o, id, f);
+  if (err == PAGEDB_OK)
+    err = load_begin(o, id, f);
   if (err == PAGEDB_OK) {
     pthread_mutex_unlock(&p->lock);
     memset(frame_data(p, f->loc), 0, o->store->page_size);
@@ -517,7 +535,8 @@ static void orphan_all(pagedb_owner *o)
   pagedb_pool *p = o->pool;
   frame *f = p->head;
   for (uint64_t i = 0; i < p->ring_len; i++, f = f->ring.next)
-    if (f->state == FRAME_RESIDENT && f->owner == o) frame_orphan(p, f);
+    if (f->state == FRAME_RESIDENT && f->owner == o)
+      frame_orphan(p, f);
 }
 
 int pagedb_invalidate(pagedb_owner *o)
@@ -529,7 +548,8 @@ int pagedb_invalidate(pagedb_owner *o)
                            0, 0, "the page is not written yet");
   } else {
     uint64_t epoch = (atomic_load(&o->want) + PTE_EPOCH_ONE) & PTE_EPOCH_MASK;
-    if (epoch == 0) orphan_all(o);
+    if (epoch == 0)
+      orphan_all(o);
     atomic_store(&o->want, epoch | PTE_PRESENT);
   }
   pthread_mutex_unlock(&o->pool->lock);

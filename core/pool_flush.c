@@ -76,22 +76,26 @@ static void unwritten_remove(frame *f)
     o->unwritten = NULL;
     return;
   }
-  if (o->unwritten == f) o->unwritten = f->list.next;
+  if (o->unwritten == f)
+    o->unwritten = f->list.next;
   f->list.prev->list.next = f->list.next;
   f->list.next->list.prev = f->list.prev;
 }
 
 void frame_set_dirty(frame *f)
 {
-  if (f->dirty) return;
-  if (!f->writing) unwritten_add(f);
+  if (f->dirty)
+    return;
+  if (!f->writing)
+    unwritten_add(f);
   f->dirty = 1;
   f->owner->ndirty++;
 }
 
 void frame_forget_changes(frame *f)
 {
-  if (!f->dirty) return;
+  if (!f->dirty)
+    return;
   f->dirty = 0;
   f->owner->ndirty--;
   unwritten_remove(f);
@@ -100,7 +104,8 @@ void frame_forget_changes(frame *f)
 /* Under the lock: the frame is what a fetch of its page would give. */
 static int frame_is_current(const frame *f)
 {
-  if (f->state != FRAME_RESIDENT) return 0;
+  if (f->state != FRAME_RESIDENT)
+    return 0;
   uint64_t v = atomic_load_explicit(f->entry, memory_order_relaxed);
   uint64_t want = atomic_load_explicit(&f->owner->want, memory_order_relaxed);
   return ((v ^ want) & PTE_EPOCH_MASK) == 0;
@@ -117,10 +122,12 @@ int pagedb_mark_dirty(pagedb_pin *pin, uint64_t lsn)
     atomic_store_explicit(&f->lsn, lsn, memory_order_relaxed);
   /* Only a claim clears it, and a claim needs the latch that we hold (or is
   ** made by this very session). */
-  if (f->dirty) return PAGEDB_OK;
+  if (f->dirty)
+    return PAGEDB_OK;
   pthread_mutex_lock(&p->lock);
   int current = frame_is_current(f);
-  if (current) frame_set_dirty(f);
+  if (current)
+    frame_set_dirty(f);
   pthread_mutex_unlock(&p->lock);
   if (!current)
     return pagedb_fault_set(PAGEDB_EMISUSE, 0, pin->owner->store->name, f->page,
@@ -134,7 +141,8 @@ int pagedb_mark_dirty(pagedb_pin *pin, uint64_t lsn)
 static int claim(pagedb_session *s, batch *b, frame *f)
 {
   int own = latch_held_by(f, s);
-  if (!own && !latch_try_shared(f)) return 0;
+  if (!own && !latch_try_shared(f))
+    return 0;
   unsigned i = b->n++;
   b->frame[i] = f;
   b->latched[i] = !own;
@@ -154,7 +162,8 @@ static void batch_copy(pagedb_session *s, batch *b)
     b->copy[i] = s->staging + (size_t)i * size;
     b->lsn[i] = atomic_load_explicit(&f->lsn, memory_order_relaxed);
     memcpy(b->copy[i], frame_data(s->pool, f->loc), size);
-    if (b->latched[i]) latch_release_shared(s->pool, f);
+    if (b->latched[i])
+      latch_release_shared(s->pool, f);
   }
 }
 
@@ -187,7 +196,8 @@ static void batch_settle(pagedb_pool *p, batch *b)
     p->busy--;
     if (b->err[i] == PAGEDB_OK) {
       p->stats.pages_written++;
-      if (!f->dirty) unwritten_remove(f);
+      if (!f->dirty)
+        unwritten_remove(f);
       continue;
     }
     p->stats.write_errors++;
@@ -222,7 +232,8 @@ static int batch_run(pagedb_session *s, batch *b)
 /* Staging memory of the session, made once. The lock must not be held. */
 static int staging_ready(pagedb_session *s)
 {
-  if (s->staging == NULL) s->staging = os_aligned_alloc(4096, STAGING_BYTES);
+  if (s->staging == NULL)
+    s->staging = os_aligned_alloc(4096, STAGING_BYTES);
   if (s->staging == NULL)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, NULL, PAGEDB_NONE, 0, 0,
                             "staging memory for writes");
@@ -244,10 +255,13 @@ static void claim_for_room(pagedb_session *s, batch *b)
     if (f->state != FRAME_RESIDENT || !f->dirty || f->writing ||
         f->seen == scan || atomic_load(&f->pins) != 0)
       continue;
-    if (b->owner == NULL) b->owner = f->owner;
-    if (f->owner != b->owner) continue;
+    if (b->owner == NULL)
+      b->owner = f->owner;
+    if (f->owner != b->owner)
+      continue;
     want[n++] = f;
-    if (n == batch_capacity(b->owner)) break;
+    if (n == batch_capacity(b->owner))
+      break;
   }
   qsort(want, n, sizeof want[0], by_page);
   for (unsigned i = 0; i < n; i++)
@@ -262,15 +276,18 @@ int flush_for_room(pagedb_session *s, unsigned *wrote)
   pthread_mutex_unlock(&p->lock);
   int err = staging_ready(s);
   pthread_mutex_lock(&p->lock);
-  if (err != PAGEDB_OK) return err;
+  if (err != PAGEDB_OK)
+    return err;
   claim_for_room(s, &b);
   *wrote = b.n;
-  if (b.n == 0) return PAGEDB_OK;
+  if (b.n == 0)
+    return PAGEDB_OK;
   err = batch_run(s, &b);
   /* One page written is room enough: a failing page must not keep others from
   ** being read. */
   for (unsigned i = 0; i < b.n; i++)
-    if (b.err[i] == PAGEDB_OK) return PAGEDB_OK;
+    if (b.err[i] == PAGEDB_OK)
+      return PAGEDB_OK;
   return err;
 }
 
@@ -284,7 +301,8 @@ typedef struct first_error {
 
 static void note_error(first_error *e, uint64_t page)
 {
-  if (e->fault.err != PAGEDB_OK && e->page <= page) return;
+  if (e->fault.err != PAGEDB_OK && e->page <= page)
+    return;
   e->page = page;
   e->fault = *pagedb_last_fault();
 }
@@ -314,13 +332,15 @@ static int write_patiently(pagedb_session *s, pagedb_owner *o, uint64_t id)
   pagedb_pool *p = s->pool;
   for (;;) {
     frame *f = resident_frame(o, id);
-    if (f == NULL || (!f->dirty && !f->writing)) return PAGEDB_OK;
+    if (f == NULL || (!f->dirty && !f->writing))
+      return PAGEDB_OK;
     if (f->writing) {
       pool_wait(p);
       continue;
     }
     batch b = {.owner = o};
-    if (claim(s, &b, f)) return batch_run(s, &b);
+    if (claim(s, &b, f))
+      return batch_run(s, &b);
     if (s->latches > 0)
       return pagedb_fault_set(PAGEDB_EBUSY, 0, o->store->name, id, 0, 0,
                               "latched by another session while the caller "
@@ -345,19 +365,23 @@ static void write_pages(pagedb_session *s, pagedb_owner *o, uint64_t *ids,
   batch b = {.owner = o};
   for (size_t i = 0; i < n; i++) {
     frame *f = resident_frame(o, ids[i]);
-    if (f == NULL || (!f->dirty && !f->writing)) continue;
+    if (f == NULL || (!f->dirty && !f->writing))
+      continue;
     if (f->writing || !claim(s, &b, f)) {
       ids[later++] = ids[i];
       continue;
     }
     if (b.n == batch_capacity(o)) {
-      if (batch_run(s, &b) != PAGEDB_OK) note_batch(first, &b);
+      if (batch_run(s, &b) != PAGEDB_OK)
+        note_batch(first, &b);
       b.n = 0;
     }
   }
-  if (b.n > 0 && batch_run(s, &b) != PAGEDB_OK) note_batch(first, &b);
+  if (b.n > 0 && batch_run(s, &b) != PAGEDB_OK)
+    note_batch(first, &b);
   for (size_t i = 0; i < later; i++)
-    if (write_patiently(s, o, ids[i]) != PAGEDB_OK) note_error(first, ids[i]);
+    if (write_patiently(s, o, ids[i]) != PAGEDB_OK)
+      note_error(first, ids[i]);
 }
 
 static int by_id(const void *a, const void *b)
@@ -371,7 +395,8 @@ static uint64_t *unwritten_ids(pagedb_owner *o, size_t *n)
 {
   uint64_t *ids = malloc((o->nunwritten + 1) * sizeof *ids);
   *n = 0;
-  if (ids == NULL) return NULL;
+  if (ids == NULL)
+    return NULL;
   frame *f = o->unwritten;
   for (uint64_t i = 0; i < o->nunwritten; i++, f = f->list.next)
     ids[(*n)++] = f->page;
@@ -381,7 +406,8 @@ static uint64_t *unwritten_ids(pagedb_owner *o, size_t *n)
 
 static int restore_fault(const first_error *first)
 {
-  if (first->fault.err != PAGEDB_OK) fault_restore(&first->fault);
+  if (first->fault.err != PAGEDB_OK)
+    fault_restore(&first->fault);
   return first->fault.err;
 }
 
@@ -391,10 +417,12 @@ int pagedb_flush(pagedb_session *s, pagedb_owner *o)
   first_error first = {0};
   size_t n;
   int err = staging_ready(s);
-  if (err != PAGEDB_OK) return err;
+  if (err != PAGEDB_OK)
+    return err;
   pthread_mutex_lock(&p->lock);
   uint64_t *ids = unwritten_ids(o, &n);
-  if (ids != NULL) write_pages(s, o, ids, n, &first);
+  if (ids != NULL)
+    write_pages(s, o, ids, n, &first);
   pthread_mutex_unlock(&p->lock);
   if (ids == NULL)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, o->store->name, PAGEDB_NONE, 0, 0,
@@ -406,7 +434,8 @@ int pagedb_flush(pagedb_session *s, pagedb_owner *o)
 int pagedb_flush_page(pagedb_session *s, pagedb_owner *o, uint64_t id)
 {
   int err = staging_ready(s);
-  if (err != PAGEDB_OK) return err;
+  if (err != PAGEDB_OK)
+    return err;
   pthread_mutex_lock(&s->pool->lock);
   err = write_patiently(s, o, id);
   pthread_mutex_unlock(&s->pool->lock);
@@ -425,7 +454,8 @@ static int owner_sync(pagedb_pool *p, pagedb_owner *o)
     return pagedb_fault_set(PAGEDB_ESYNC, 0, o->store->name, PAGEDB_NONE, 0, 0,
                             "an earlier sync failed");
   int err = o->store->sync(o->store);
-  if (err == PAGEDB_OK) return PAGEDB_OK;
+  if (err == PAGEDB_OK)
+    return PAGEDB_OK;
   pthread_mutex_lock(&p->lock);
   o->sync_failed = 1;
   pthread_mutex_unlock(&p->lock);
@@ -450,7 +480,8 @@ static int for_owners(pagedb_session *s,
   for (; o != NULL; o = o->next)
     if (one(s, o) != PAGEDB_OK && first.err == PAGEDB_OK)
       first = *pagedb_last_fault();
-  if (first.err != PAGEDB_OK) fault_restore(&first);
+  if (first.err != PAGEDB_OK)
+    fault_restore(&first);
   return first.err;
 }
 

@@ -32,7 +32,8 @@ static void list_push(frame **list, frame *f)
 {
   f->list.prev = NULL;
   f->list.next = *list;
-  if (*list != NULL) (*list)->list.prev = f;
+  if (*list != NULL)
+    (*list)->list.prev = f;
   *list = f;
 }
 
@@ -42,7 +43,8 @@ static void list_remove(frame **list, frame *f)
     f->list.prev->list.next = f->list.next;
   else
     *list = f->list.next;
-  if (f->list.next != NULL) f->list.next->list.prev = f->list.prev;
+  if (f->list.next != NULL)
+    f->list.next->list.prev = f->list.prev;
 }
 
 void frame_enter(pagedb_pool *p, frame *f)
@@ -66,8 +68,10 @@ static void ring_leave(pagedb_pool *p, frame *f)
     p->head = p->hand = NULL;
     return;
   }
-  if (p->hand == f) p->hand = f->ring.next;
-  if (p->head == f) p->head = f->ring.prev;
+  if (p->hand == f)
+    p->hand = f->ring.next;
+  if (p->head == f)
+    p->head = f->ring.prev;
   f->ring.prev->ring.next = f->ring.next;
   f->ring.next->ring.prev = f->ring.prev;
 }
@@ -91,7 +95,8 @@ static uint32_t units_find(pagedb_pool *p, uint32_t units)
       run = 0;
     }
     run = p->unit[at] == NULL ? run + 1 : 0;
-    if (run == units) return at + 1 - units;
+    if (run == units)
+      return at + 1 - units;
   }
   return UINT32_MAX;
 }
@@ -122,7 +127,8 @@ static int slabs_sweep(pagedb_pool *p)
     slab *next;
     for (slab *s = p->slabs[class]; s != NULL; s = next) {
       next = s->next;
-      if (s->spare != s->frames) continue;
+      if (s->spare != s->frames)
+        continue;
       for (uint32_t i = 0; i < s->frames; i++)
         list_remove(&p->spare[class], &s->frame[i]);
       slab_free(p, s);
@@ -138,11 +144,14 @@ static int slab_new(pagedb_pool *p, uint32_t class)
 {
   uint32_t units = slab_units(class);
   uint32_t at = units_find(p, units);
-  if (at == UINT32_MAX && slabs_sweep(p)) at = units_find(p, units);
-  if (at == UINT32_MAX) return 0;
+  if (at == UINT32_MAX && slabs_sweep(p))
+    at = units_find(p, units);
+  if (at == UINT32_MAX)
+    return 0;
   uint32_t n = (units << UNIT_SHIFT) >> class;
   slab *s = calloc(1, sizeof *s + n * sizeof(frame));
-  if (s == NULL) return 0;
+  if (s == NULL)
+    return 0;
   p->stats.table_bytes += sizeof *s + n * sizeof(frame);
   s->class = class;
   s->loc = at << (UNIT_SHIFT - LOC_SHIFT);
@@ -195,8 +204,10 @@ static void frame_retire(pagedb_pool *p, frame *f)
 static frame *frame_commit(pagedb_pool *p, uint32_t class)
 {
   uint64_t bytes = (uint64_t)1 << class;
-  if (p->used + bytes > p->capacity) return NULL;
-  if (p->spare[class] == NULL && !slab_new(p, class)) return NULL;
+  if (p->used + bytes > p->capacity)
+    return NULL;
+  if (p->spare[class] == NULL && !slab_new(p, class))
+    return NULL;
   frame *f = p->spare[class];
   list_remove(&p->spare[class], f);
   f->slab->spare--;
@@ -233,7 +244,8 @@ unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n)
   for (unsigned i = 0; i < n; i++)
     if (f[i]->state == FRAME_RESIDENT)
       atomic_fetch_xor(f[i]->entry, PTE_PRESENT | PTE_BUSY);
-  if (p->asymmetric) os_fence_heavy();
+  if (p->asymmetric)
+    os_fence_heavy();
   table_reap(p);
   uint32_t scan = pins_scan(p);
   for (unsigned i = 0; i < n; i++) {
@@ -253,8 +265,10 @@ enum { ENOUGH_UNWRITTEN = 256, ANY_CLASS = 0 };
 
 static enum verdict hand_judges(frame *f, uint32_t scan)
 {
-  if (f->seen == scan || atomic_load(&f->pins) != 0) return KEEP;
-  if (f->state == FRAME_ORPHAN) return VICTIM;
+  if (f->seen == scan || atomic_load(&f->pins) != 0)
+    return KEEP;
+  if (f->state == FRAME_ORPHAN)
+    return VICTIM;
   uint64_t v = atomic_load_explicit(f->entry, memory_order_relaxed);
   int current = (v & PTE_EPOCH_MASK) ==
                 (atomic_load_explicit(&f->owner->want, memory_order_relaxed) &
@@ -286,13 +300,16 @@ static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
     frame *f = p->hand;
     p->hand = f->ring.next;
     enum verdict v = hand_judges(f, scan);
-    if (v == UNWRITTEN && ++*unwritten == ENOUGH_UNWRITTEN && n == 0) break;
-    if (v != VICTIM) continue;
+    if (v == UNWRITTEN && ++*unwritten == ENOUGH_UNWRITTEN && n == 0)
+      break;
+    if (v != VICTIM)
+      continue;
     /* The second time round may meet a frame again. */
     int again = 0;
     for (unsigned i = 0; i < n; i++)
       again |= victim[i] == f;
-    if (!again) victim[n++] = f;
+    if (!again)
+      victim[n++] = f;
   }
   freed = frames_reclaim(p, victim, n);
   p->stats.evictions += freed;
@@ -330,7 +347,8 @@ static int make_room(pagedb_session *s, uint32_t class)
     return PAGEDB_OK;
   if (unwritten > 0) {
     int err = flush_for_room(s, &wrote);
-    if (err != PAGEDB_OK || wrote > 0) return err;
+    if (err != PAGEDB_OK || wrote > 0)
+      return err;
   }
   if (p->busy > 0) {
     pool_wait(p);
@@ -360,9 +378,11 @@ int frame_get(pagedb_session *s, uint32_t class, frame **out)
       *out = f;
       return PAGEDB_OK;
     }
-    if (retire_free_others(p, class)) continue;
+    if (retire_free_others(p, class))
+      continue;
     int err = make_room(s, class);
-    if (err != PAGEDB_OK) return err;
+    if (err != PAGEDB_OK)
+      return err;
   }
 }
 
@@ -381,9 +401,11 @@ int frames_shrink(pagedb_session *s)
     unsigned wrote = 0;
     uint64_t over = p->used - p->capacity;
     unsigned want = p->hand == NULL ? 1 : to_batch(over / frame_bytes(p->hand));
-    if (hand_reclaims(p, ANY_CLASS, want, &unwritten) > 0) continue;
+    if (hand_reclaims(p, ANY_CLASS, want, &unwritten) > 0)
+      continue;
     int err = unwritten > 0 ? flush_for_room(s, &wrote) : PAGEDB_OK;
-    if (err != PAGEDB_OK || wrote == 0) return err;
+    if (err != PAGEDB_OK || wrote == 0)
+      return err;
   }
   return PAGEDB_OK;
 }

@@ -235,11 +235,13 @@ static inline pte *table_find(const pagedb_owner *o, uint64_t id)
   /* Sequentially consistent loads, because without the asymmetric fence they
   ** must not be seen before the session's `probing`. */
   node *n = atomic_load(&o->root);
-  if (n == NULL || (id >> n->shift) >= NODE_SLOTS) return NULL;
+  if (n == NULL || (id >> n->shift) >= NODE_SLOTS)
+    return NULL;
   for (uint32_t shift = n->shift; shift != 0; shift -= NODE_BITS) {
     n = (node *)(uintptr_t)atomic_load(
         &n->slot[(id >> shift) & (NODE_SLOTS - 1)]);
-    if (n == NULL) return NULL;
+    if (n == NULL)
+      return NULL;
   }
   return &n->slot[id & (NODE_SLOTS - 1)];
 }

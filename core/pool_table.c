@@ -45,12 +45,14 @@ static int table_grow(pagedb_owner *o, uint64_t id)
   node *root = atomic_load_explicit(&o->root, memory_order_relaxed);
   if (root == NULL) {
     root = node_new(o->pool, 0);
-    if (root == NULL) return 0;
+    if (root == NULL)
+      return 0;
     atomic_store_explicit(&o->root, root, memory_order_release);
   }
   while ((id >> root->shift) >= NODE_SLOTS) {
     node *above = node_new(o->pool, root->shift + NODE_BITS);
-    if (above == NULL) return 0;
+    if (above == NULL)
+      return 0;
     node_link(above, 0, root);
     atomic_store_explicit(&o->root, above, memory_order_release);
     root = above;
@@ -60,7 +62,8 @@ static int table_grow(pagedb_owner *o, uint64_t id)
 
 pte *table_make(pagedb_owner *o, uint64_t id)
 {
-  if (!table_grow(o, id)) return NULL;
+  if (!table_grow(o, id))
+    return NULL;
   node *n = atomic_load_explicit(&o->root, memory_order_relaxed);
   while (n->shift != 0) {
     uint32_t i = (uint32_t)(id >> n->shift) & (NODE_SLOTS - 1);
@@ -68,7 +71,8 @@ pte *table_make(pagedb_owner *o, uint64_t id)
                                                           memory_order_relaxed);
     if (child == NULL) {
       child = node_new(o->pool, n->shift - NODE_BITS);
-      if (child == NULL) return NULL;
+      if (child == NULL)
+        return NULL;
       node_link(n, i, child);
     }
     n = child;
@@ -100,9 +104,11 @@ void table_clear(pagedb_owner *o, pte *e, uint64_t id)
 
 void table_reap(pagedb_pool *p)
 {
-  if (p->limbo == NULL) return;
+  if (p->limbo == NULL)
+    return;
   for (pagedb_session *s = p->sessions; s != NULL; s = s->next)
-    if (atomic_load(&s->probing)) return;
+    if (atomic_load(&s->probing))
+      return;
   while (p->limbo != NULL) {
     node *n = p->limbo;
     p->limbo = n->parent;
@@ -114,8 +120,10 @@ void table_reap(pagedb_pool *p)
 
 void table_tidy(pagedb_pool *p)
 {
-  if (p->in_limbo < LIMBO_MAX) return;
-  if (p->asymmetric) os_fence_heavy();
+  if (p->in_limbo < LIMBO_MAX)
+    return;
+  if (p->asymmetric)
+    os_fence_heavy();
   table_reap(p);
 }
 
@@ -123,7 +131,8 @@ static void node_free(pagedb_pool *p, node *n)
 {
   for (int i = 0; n->shift != 0 && i < NODE_SLOTS; i++) {
     node *child = (node *)(uintptr_t)atomic_load(&n->slot[i]);
-    if (child != NULL) node_free(p, child);
+    if (child != NULL)
+      node_free(p, child);
   }
   p->stats.table_bytes -= sizeof *n;
   free(n);
@@ -132,6 +141,7 @@ static void node_free(pagedb_pool *p, node *n)
 void table_free(pagedb_owner *o)
 {
   node *root = atomic_load(&o->root);
-  if (root != NULL) node_free(o->pool, root);
+  if (root != NULL)
+    node_free(o->pool, root);
   atomic_store(&o->root, NULL);
 }

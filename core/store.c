@@ -14,7 +14,8 @@
 
 void pagedb_store_close(pagedb_store *s)
 {
-  if (s != NULL) s->close(s);
+  if (s != NULL)
+    s->close(s);
 }
 
 /* -------------------------------------------------------------- page file */
@@ -84,9 +85,11 @@ static int memory_grow(memory_store *m, uint64_t pages)
   uint32_t size = m->base.page_size;
   if (pages > m->room) {
     uint64_t room = pages > 2 * m->room ? pages : 2 * m->room;
-    if (room > SIZE_MAX / size) return PAGEDB_ENOMEM;
+    if (room > SIZE_MAX / size)
+      return PAGEDB_ENOMEM;
     unsigned char *bytes = realloc(m->bytes, (size_t)room * size);
-    if (bytes == NULL) return PAGEDB_ENOMEM;
+    if (bytes == NULL)
+      return PAGEDB_ENOMEM;
     m->bytes = bytes;
     m->room = room;
   }
@@ -102,7 +105,8 @@ static int memory_read_page(memory_store *m, uint64_t id, void *page,
 {
   uint32_t size = m->base.page_size;
   size_t len = id < m->pages ? size : 0;
-  if (len > 0) memcpy(page, m->bytes + id * size, size);
+  if (len > 0)
+    memcpy(page, m->bytes + id * size, size);
   return pagedb_page_verify(page, len, size, PAGEDB_LEADING, id, lsn);
 }
 
@@ -126,12 +130,14 @@ static int memory_run(memory_store *m, pagedb_run *r, int write)
     uint64_t *lsn = r->lsns == NULL ? NULL : &r->lsns[i];
     int err = write ? memory_write_page(m, r->first + i, r->pages[i], *lsn)
                     : memory_read_page(m, r->first + i, r->pages[i], lsn);
-    if (r->errs != NULL) r->errs[i] = err;
+    if (r->errs != NULL)
+      r->errs[i] = err;
     if (err != PAGEDB_OK && first.err == PAGEDB_OK)
       first = *pagedb_last_fault();
   }
   r->err = first.err;
-  if (first.err == PAGEDB_OK) return PAGEDB_OK;
+  if (first.err == PAGEDB_OK)
+    return PAGEDB_OK;
   return pagedb_fault_set(first.err, first.sys, m->base.name, first.page,
                           first.found, first.expected, first.what);
 }
@@ -145,7 +151,8 @@ static int memory_runs(pagedb_store *s, pagedb_run *runs, unsigned n, int write)
     if (memory_run(m, &runs[i], write) != PAGEDB_OK && first.err == PAGEDB_OK)
       first = *pagedb_last_fault();
   pthread_mutex_unlock(&m->lock);
-  if (first.err == PAGEDB_OK) return PAGEDB_OK;
+  if (first.err == PAGEDB_OK)
+    return PAGEDB_OK;
   return pagedb_fault_set(first.err, first.sys, first.path, first.page,
                           first.found, first.expected, first.what);
 }

@@ -51,7 +51,8 @@ struct fault_store {
 
 static void image_grow(image *m, uint32_t size, uint64_t pages)
 {
-  if (pages <= m->pages) return;
+  if (pages <= m->pages)
+    return;
   size_t sectors = size / SECTOR;
   m->bytes = realloc(m->bytes, pages * size);
   m->written = realloc(m->written, pages * sectors);
@@ -79,7 +80,8 @@ static void image_put_page(image *m, uint32_t size, uint64_t page,
 static void image_copy(image *to, const image *from, uint32_t size)
 {
   image_grow(to, size, from->pages);
-  if (from->pages == 0) return;
+  if (from->pages == 0)
+    return;
   memcpy(to->bytes, from->bytes, from->pages * size);
   memcpy(to->written, from->written, from->pages * (size / SECTOR));
 }
@@ -97,15 +99,19 @@ static int planned(fault_store *f, enum fault_kind kind, uint64_t page)
 {
   plan *p = &f->plan[kind];
   f->calls[kind]++;
-  if (p->page_err != PAGEDB_OK && page == p->page) return p->page_err;
-  if (p->countdown == 0 || --p->countdown > 0) return PAGEDB_OK;
-  if (p->from_then_on) p->countdown = 1;
+  if (p->page_err != PAGEDB_OK && page == p->page)
+    return p->page_err;
+  if (p->countdown == 0 || --p->countdown > 0)
+    return PAGEDB_OK;
+  if (p->from_then_on)
+    p->countdown = 1;
   return p->err;
 }
 
 static void call_hook(fault_store *f, enum fault_kind kind, uint64_t page)
 {
-  if (f->hook != NULL) f->hook(f->hook_arg, kind, page);
+  if (f->hook != NULL)
+    f->hook(f->hook_arg, kind, page);
 }
 
 static int set_fault(fault_store *f, int err, uint64_t page)
@@ -125,7 +131,8 @@ static int read_page(fault_store *f, uint64_t id, void *page, uint64_t *lsn)
   if (err == PAGEDB_OK && len > 0)
     memcpy(page, f->newest.bytes + id * size, size);
   pthread_mutex_unlock(&f->lock);
-  if (err != PAGEDB_OK) return set_fault(f, err, id);
+  if (err != PAGEDB_OK)
+    return set_fault(f, err, id);
   return pagedb_page_verify(page, len, size, PAGEDB_LEADING, id, lsn);
 }
 
@@ -157,7 +164,8 @@ static int run_pages(fault_store *f, pagedb_run *r, int write)
     uint64_t *lsn = r->lsns == NULL ? NULL : &r->lsns[i];
     int err = write ? write_page(f, r->first + i, r->pages[i], *lsn)
                     : read_page(f, r->first + i, r->pages[i], lsn);
-    if (r->errs != NULL) r->errs[i] = err;
+    if (r->errs != NULL)
+      r->errs[i] = err;
     if (err != PAGEDB_OK && r->err == PAGEDB_OK) {
       r->err = err;
       first = *pagedb_last_fault();
@@ -248,7 +256,8 @@ fault_store *fault_store_new(uint32_t page_size)
 
 void fault_store_free(fault_store *f)
 {
-  if (f == NULL) return;
+  if (f == NULL)
+    return;
   forget_unsynced(f);
   free(f->unsynced);
   image_free(&f->durable);
@@ -343,7 +352,8 @@ fault_store *fault_store_cut(fault_store *f, uint64_t keep)
 static void leave_garbage(image *m, uint32_t size, uint64_t page,
                           unsigned sector, uint64_t *seed)
 {
-  if (page < m->pages && m->written[page * (size / SECTOR) + sector]) return;
+  if (page < m->pages && m->written[page * (size / SECTOR) + sector])
+    return;
   image_grow(m, size, page + 1);
   if (random_below(seed, 2) == 0)
     random_bytes(seed, m->bytes + page * size + (size_t)sector * SECTOR,
@@ -359,7 +369,8 @@ fault_store *fault_store_cut_random(fault_store *f, uint64_t seed)
     const pending *w = &f->unsynced[i];
     /* All, nothing, or each sector by itself. */
     uint64_t fate = random_below(&seed, 3);
-    if (fate == 1) continue;
+    if (fate == 1)
+      continue;
     for (unsigned s = 0; s < size / SECTOR; s++) {
       if (fate == 0 || random_below(&seed, 2) == 0)
         image_put(&cut->durable, size, w->page, s, w->bytes);

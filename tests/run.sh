@@ -15,8 +15,8 @@ for program in "$@"; do
   timeout -k 5 "${TEST_TIMEOUT:-300}" ${RUNNER:-} "$program" >"$log" 2>&1
   status=$?
   took=$(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')
-  ok=$(tr -d '\r' <"$log" | sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' | tail -1)
-  bad=$(tr -d '\r' <"$log" | sed -n 's/^\[  FAILED  \] \([0-9]*\) test.*/\1/p' | tail -1)
+  ok=$(tr -d '\r' <"$log" | awk '/^\[  PASSED  \]/ { n += $4 } END { print n }')
+  bad=$(tr -d '\r' <"$log" | awk '/^\[  FAILED  \] [0-9]+ test/ { n += $4 } END { print n }')
   if [ $status -eq 0 ]; then
     printf 'ok    %-18s %4s cases %6s s\n' "$name" "${ok:-1}" "$took"
   else

@@ -286,7 +286,8 @@ static void test_hostile(void **state)
     int err = pagedb_alloc_open(fault_store_base(disk), NULL, &a);
     if (err == PAGEDB_ESHORT && cases[i].err == PAGEDB_ERANGE)
       err = PAGEDB_ERANGE; /* beyond the end, or beyond any offset */
-    if (err != cases[i].err) print_error("case %zu\n", i);
+    if (err != cases[i].err)
+      print_error("case %zu\n", i);
     expect(err, cases[i].err);
     pagedb_alloc_close(a);
     fault_store_free(disk);
@@ -351,7 +352,8 @@ static int survives(const world *w, fault_store *cut)
 {
   pagedb_alloc *a;
   int good = 1;
-  if (pagedb_alloc_open(fault_store_base(cut), NULL, &a) != PAGEDB_OK) return 0;
+  if (pagedb_alloc_open(fault_store_base(cut), NULL, &a) != PAGEDB_OK)
+    return 0;
   good = pagedb_alloc_high_water(a) >= w->high;
   for (uint64_t n = pagedb_alloc_free_count(a) + 1; good && n > 0; n--) {
     uint64_t id;
@@ -393,7 +395,8 @@ static void cut_hook(void *arg, enum fault_kind kind, uint64_t page)
 {
   cutter *c = arg;
   (void)page;
-  if (kind == FAULT_READ || c->inside) return;
+  if (kind == FAULT_READ || c->inside)
+    return;
   c->inside = 1;
   c->bad += cuts(c->w);
   c->states++;
@@ -557,7 +560,8 @@ static void test_every_call_fails(void **state)
             }
           } else if (what < 5) {
             err = pagedb_alloc_new(w.alloc, &id);
-            if (err == PAGEDB_OK) w.held[id] = 1;
+            if (err == PAGEDB_OK)
+              w.held[id] = 1;
           } else {
             id = 1 + random_below(&w.seed, pagedb_alloc_high_water(w.alloc));
             if (w.held[id]) {
@@ -572,7 +576,8 @@ static void test_every_call_fails(void **state)
             err = pagedb_alloc_open(fault_store_base(w.disk), NULL, &w.alloc);
           }
         }
-        if (err != PAGEDB_OK) expect(err, code);
+        if (err != PAGEDB_OK)
+          expect(err, code);
         fault_store_fail(w.disk, (enum fault_kind)kind, 0, 0, 0);
         if (w.alloc != NULL && err != PAGEDB_OK) {
           synced = pagedb_alloc_sync(w.alloc);
@@ -589,7 +594,8 @@ static void test_every_call_fails(void **state)
           fault_store_free(cut);
         }
         fault_store_free(w.disk);
-        if (err == PAGEDB_OK) break;
+        if (err == PAGEDB_OK)
+          break;
       }
 }
 
@@ -611,9 +617,11 @@ static void *churn_run(void *arg)
   for (unsigned i = 0; i < c->steps; i++) {
     if (n < 32 && random_below(&c->seed, 2) == 0) {
       uint64_t id;
-      if (pagedb_alloc_new(c->a, &id) != PAGEDB_OK) abort();
+      if (pagedb_alloc_new(c->a, &id) != PAGEDB_OK)
+        abort();
       pthread_mutex_lock(c->lock);
-      if (c->held[id]++) abort();
+      if (c->held[id]++)
+        abort();
       pthread_mutex_unlock(c->lock);
       mine[n++] = id;
     } else if (n > 0) {
@@ -621,7 +629,8 @@ static void *churn_run(void *arg)
       pthread_mutex_lock(c->lock);
       c->held[id]--;
       pthread_mutex_unlock(c->lock);
-      if (pagedb_alloc_free(c->a, id) != PAGEDB_OK) abort();
+      if (pagedb_alloc_free(c->a, id) != PAGEDB_OK)
+        abort();
     }
     if (random_below(&c->seed, 100) == 0 &&
         pagedb_alloc_sync(c->a) != PAGEDB_OK)

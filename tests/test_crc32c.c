@@ -24,7 +24,8 @@ static void check_vector(const void *data, size_t n, uint32_t crc)
   assert_int_equal(pagedb_crc32c(data, n), crc);
   assert_int_equal(~bitwise(~0u, data, n), crc);
   for (const crc32c_path *p = crc32c_paths; p->name != NULL; p++)
-    if (p->supported()) assert_int_equal(~p->update(~0u, data, n), crc);
+    if (p->supported())
+      assert_int_equal(~p->update(~0u, data, n), crc);
 }
 
 /* The check value, and RFC 3720 B.4. */
@@ -59,7 +60,8 @@ static void test_lengths_and_alignments(void **state)
   (void)state;
   random_bytes(&seed, data, MOST + 16);
   for (const crc32c_path *p = crc32c_paths; p->name != NULL; p++) {
-    if (!p->supported()) continue;
+    if (!p->supported())
+      continue;
     for (size_t at = 0; at < 16; at++) {
       uint32_t start = (uint32_t)next_random(&seed), crc = start;
       for (size_t n = 0; n <= MOST; n++) {
@@ -82,7 +84,8 @@ static void test_large(void **state)
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
     uint32_t crc = bitwise(7, data, sizes[i]);
     for (const crc32c_path *p = crc32c_paths; p->name != NULL; p++)
-      if (p->supported()) assert_int_equal(p->update(7, data, sizes[i]), crc);
+      if (p->supported())
+        assert_int_equal(p->update(7, data, sizes[i]), crc);
   }
   free(data);
 }

@@ -53,7 +53,8 @@ static void test_layout(void **state)
     memcpy(rest + before, p + before + 4, k.size - before - 4);
     assert_int_equal(get_le32(r + 24), pagedb_crc32c(rest, k.size - 4));
     for (size_t i = 0; i < k.size; i++)
-      if (p + i < r || p + i >= r + 32) assert_int_equal(p[i], 0xaa);
+      if (p + i < r || p + i >= r + 32)
+        assert_int_equal(p[i], 0xaa);
     pagedb_record got;
     pagedb_record_get(p, k.size, k.placement, &got);
     assert_int_equal(got.magic, PAGEDB_MAGIC);
@@ -125,7 +126,8 @@ static void test_every_bit(void **state)
   for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
     for (uint64_t id = 0; id < 2; id++) {
       kind k = kinds[i];
-      if (k.size > 4096 && scaled(5) == 1) continue;
+      if (k.size > 4096 && scaled(5) == 1)
+        continue;
       for (int guard = 0; guard < 2; guard++) {
         unsigned char *p = make(k, id, 3, i);
         if (guard) {

@@ -157,7 +157,8 @@ static void test_wrong_page_size(void **state)
     unsigned char *before = read_whole(path, &n);
     for (uint32_t other = 4096; other <= 1048576; other *= 2) {
       pagedb_file_options o = {.page_size = other, .create = 1};
-      if (other == size) continue;
+      if (other == size)
+        continue;
       expect(pagedb_file_open(path, &o, &f), PAGEDB_EPAGESIZE);
       assert_int_equal(pagedb_last_fault()->found, size);
       assert_int_equal(pagedb_last_fault()->expected, other);
@@ -211,14 +212,16 @@ static void test_every_page_size(void **state)
       for (uint32_t size = 512; size <= 1048576; size *= 2) {
         pagedb_placement placement =
             trailing ? PAGEDB_TRAILING : PAGEDB_LEADING;
-        if (!pagedb_page_size_ok(size, placement)) continue;
+        if (!pagedb_page_size_ok(size, placement))
+          continue;
         const char *path = temp_path();
         pagedb_file *f =
             make_file(path, size, placement,
                       direct ? PAGEDB_DIRECT_PREFERRED : PAGEDB_DIRECT_OFF);
         unsigned char *page = pagedb_file_alloc(f, 2);
         uint64_t lsn;
-        if (!direct) assert_false(pagedb_file_is_direct(f));
+        if (!direct)
+          assert_false(pagedb_file_is_direct(f));
         assert_true(pagedb_file_alignment(f) <= 4096);
         assert_true(pagedb_file_alignment(f) <= size);
         for (uint64_t id = 0; id < 3; id++)
@@ -505,7 +508,8 @@ static void *share(void *arg)
     if ((write ? pagedb_file_write_runs : pagedb_file_read_runs)(s->f, run, 4))
       abort();
     for (int i = 0; i < EACH; i++)
-      if (lsns[i] != s->first || errs[i] != PAGEDB_OK) abort();
+      if (lsns[i] != s->first || errs[i] != PAGEDB_OK)
+        abort();
   }
   pagedb_file_free(mem);
   return NULL;

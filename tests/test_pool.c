@@ -292,7 +292,8 @@ static void test_epoch_comes_round(void **state)
   pagedb_page_stamp(page, PAGE, PAGEDB_LEADING, 0, 1);
   fault_store_poke(r.disk, 0, page);
   for (uint32_t i = 0; i < (uint32_t)1 << 24; i++)
-    if (pagedb_invalidate(r.owner) != PAGEDB_OK) fail();
+    if (pagedb_invalidate(r.owner) != PAGEDB_OK)
+      fail();
   assert_int_equal(get(r.session, r.owner, 0), 4242);
   rig_close(&r);
 }
@@ -423,7 +424,8 @@ static void nap(void)
 static void wait_for(atomic_int *flag)
 {
   for (int i = 0; !atomic_load(flag); i++) {
-    if (i > 20000) fail_msg("nobody came within 20 seconds");
+    if (i > 20000)
+      fail_msg("nobody came within 20 seconds");
     nap();
   }
 }
@@ -431,7 +433,8 @@ static void wait_for(atomic_int *flag)
 static void gate_hook(void *arg, enum fault_kind kind, uint64_t page)
 {
   gate *g = arg;
-  if (kind != g->kind || (g->page != PAGEDB_NONE && page != g->page)) return;
+  if (kind != g->kind || (g->page != PAGEDB_NONE && page != g->page))
+    return;
   atomic_store(&g->arrived, 1);
   wait_for(&g->open);
 }
@@ -449,9 +452,11 @@ static void *job_run(void *arg)
 {
   job *j = arg;
   pagedb_session *s;
-  if (pagedb_session_open(j->rig->pool, &s) != PAGEDB_OK) abort();
+  if (pagedb_session_open(j->rig->pool, &s) != PAGEDB_OK)
+    abort();
   j->err = j->call(s, j->rig);
-  if (pagedb_session_close(s) != PAGEDB_OK) abort();
+  if (pagedb_session_close(s) != PAGEDB_OK)
+    abort();
   atomic_store(&j->done, 1);
   return NULL;
 }
@@ -478,7 +483,8 @@ static int call_fetch_0(pagedb_session *s, rig *r)
 {
   pagedb_pin pin;
   int err = pagedb_fetch(s, r->owner, 0, &pin);
-  if (err == PAGEDB_OK) pagedb_unpin(&pin);
+  if (err == PAGEDB_OK)
+    pagedb_unpin(&pin);
   return err;
 }
 
@@ -652,7 +658,8 @@ typedef struct order {
 static void order_hook(void *arg, enum fault_kind kind, uint64_t page)
 {
   order *o = arg;
-  if (kind == FAULT_WRITE && o->n < 64) o->page[o->n++] = page;
+  if (kind == FAULT_WRITE && o->n < 64)
+    o->page[o->n++] = page;
 }
 
 static void test_flush_goes_on_in_order(void **state)
@@ -739,8 +746,10 @@ static int workload(rig *r, uint64_t *value)
     }
     err = value[id] == 0 ? pagedb_fetch_new(r->session, r->owner, id, &pin)
                          : pagedb_fetch(r->session, r->owner, id, &pin);
-    if (err != PAGEDB_OK) break;
-    if (pin.latch == 0) ok(pagedb_latch_exclusive(&pin));
+    if (err != PAGEDB_OK)
+      break;
+    if (pin.latch == 0)
+      ok(pagedb_latch_exclusive(&pin));
     assert_int_equal(get_le64(pin.data + AT), value[id]);
     put_le64(pin.data + AT, value[id] = (uint64_t)i + 1);
     ok(pagedb_mark_dirty(&pin, 0));
@@ -763,7 +772,8 @@ static void test_every_call_fails_once(void **state)
         fault_store_fail(r.disk, (enum fault_kind)kind, n, on, code);
         int err = workload(&r, value);
         int hit = err != PAGEDB_OK;
-        if (hit) assert_int_equal(err, code);
+        if (hit)
+          assert_int_equal(err, code);
         fault_store_fail(r.disk, (enum fault_kind)kind, 0, 0, 0);
         for (unsigned i = 0; i < 12; i++)
           if (value[i] != 0)
@@ -772,9 +782,11 @@ static void test_every_call_fails_once(void **state)
         assert_int_equal(err,
                          hit && kind == FAULT_SYNC ? PAGEDB_ESYNC : PAGEDB_OK);
         for (unsigned i = 0; i < 12; i++)
-          if (value[i] != 0) assert_int_equal(on_disk(&r, i), value[i]);
+          if (value[i] != 0)
+            assert_int_equal(on_disk(&r, i), value[i]);
         rig_close(&r);
-        if (!hit) break;
+        if (!hit)
+          break;
       }
 }
 
@@ -798,7 +810,8 @@ static void test_power_cut(void **state)
     fault_store *cut = fault_store_cut_random(r.disk, next_random(&seed));
     for (uint64_t p = 0; p < PAGES; p++) {
       const unsigned char *page = fault_store_page(cut, p);
-      if (synced[p] == 0) continue;
+      if (synced[p] == 0)
+        continue;
       assert_non_null(page);
       /* Torn pages are found; whole ones are no older than the checkpoint. */
       if (pagedb_page_verify(page, PAGE, PAGE, PAGEDB_LEADING, p, NULL) ==
@@ -846,7 +859,8 @@ static void test_random_operations(void **state)
       break;
     case 2:
       ok(pagedb_flush_page(r.session, r.owner, id));
-      if (value[id] != 0) assert_int_equal(on_disk(&r, id), value[id]);
+      if (value[id] != 0)
+        assert_int_equal(on_disk(&r, id), value[id]);
       disk[id] = value[id];
       break;
     case 3:
@@ -899,7 +913,8 @@ static void test_random_operations(void **state)
     pagedb_unpin(&pin[--npins]);
   ok(pagedb_checkpoint(r.session, r.owner));
   for (uint64_t id = 0; id < PAGES; id++)
-    if (value[id] != 0) assert_int_equal(on_disk(&r, id), value[id]);
+    if (value[id] != 0)
+      assert_int_equal(on_disk(&r, id), value[id]);
   rig_close(&r);
 }
 
@@ -926,7 +941,8 @@ typedef struct worker {
 static void check_page(const unsigned char *data)
 {
   uint64_t v = get_le64(data + AT), w = get_le64(data + 2048);
-  if (v != ~w) abort();
+  if (v != ~w)
+    abort();
 }
 
 static void *stress_worker(void *arg)
@@ -935,32 +951,41 @@ static void *stress_worker(void *arg)
   stress *s = w->s;
   pagedb_session *session;
   pagedb_pin pin;
-  if (pagedb_session_open(s->pool, &session) != PAGEDB_OK) abort();
+  if (pagedb_session_open(s->pool, &session) != PAGEDB_OK)
+    abort();
   for (unsigned i = 0; i < s->steps; i++) {
     uint64_t id = random_below(&w->seed, STRESS_PAGES);
-    if (random_below(&w->seed, 4) == 0) id %= 8; /* a few pages that all want */
+    if (random_below(&w->seed, 4) == 0)
+      id %= 8; /* a few pages that all want */
     if (random_below(&w->seed, 400) == 0) {
-      if (pagedb_flush(session, s->owner) != PAGEDB_OK) abort();
+      if (pagedb_flush(session, s->owner) != PAGEDB_OK)
+        abort();
       continue;
     }
     int err = pagedb_fetch(session, s->owner, id, &pin);
-    if (err == PAGEDB_EEXHAUSTED) continue;
-    if (err != PAGEDB_OK) abort();
+    if (err == PAGEDB_EEXHAUSTED)
+      continue;
+    if (err != PAGEDB_OK)
+      abort();
     if (random_below(&w->seed, 3) == 0) {
-      if (pagedb_latch_exclusive(&pin) != PAGEDB_OK) abort();
+      if (pagedb_latch_exclusive(&pin) != PAGEDB_OK)
+        abort();
       check_page(pin.data);
       uint64_t v = get_le64(pin.data + AT) + 1;
       put_le64(pin.data + AT, v);
       put_le64(pin.data + 2048, ~v);
-      if (pagedb_mark_dirty(&pin, v) != PAGEDB_OK) abort();
+      if (pagedb_mark_dirty(&pin, v) != PAGEDB_OK)
+        abort();
       atomic_fetch_add(&s->added[id], 1);
     } else {
-      if (pagedb_latch_shared(&pin) != PAGEDB_OK) abort();
+      if (pagedb_latch_shared(&pin) != PAGEDB_OK)
+        abort();
       check_page(pin.data);
     }
     pagedb_unpin(&pin);
   }
-  if (pagedb_session_close(session) != PAGEDB_OK) abort();
+  if (pagedb_session_close(session) != PAGEDB_OK)
+    abort();
   return NULL;
 }
 
@@ -972,7 +997,8 @@ static void *stress_disturber(void *arg)
   stress *s = w->s;
   pagedb_session *session;
   pagedb_pool_stats st;
-  if (pagedb_session_open(s->pool, &session) != PAGEDB_OK) abort();
+  if (pagedb_session_open(s->pool, &session) != PAGEDB_OK)
+    abort();
   while (!atomic_load(&s->stop)) {
     uint64_t frames = 24 + random_below(&w->seed, 60);
     if (pagedb_pool_resize(s->pool, frames * PAGE, NULL) != PAGEDB_OK ||
@@ -981,7 +1007,8 @@ static void *stress_disturber(void *arg)
     pagedb_pool_stats_get(s->pool, &st);
     pagedb_resident(s->owner, random_below(&w->seed, STRESS_PAGES));
   }
-  if (pagedb_session_close(session) != PAGEDB_OK) abort();
+  if (pagedb_session_close(session) != PAGEDB_OK)
+    abort();
   return NULL;
 }
 
@@ -1057,7 +1084,8 @@ static void *invalidator(void *arg)
 {
   worker *w = arg;
   while (!atomic_load(&w->s->stop)) {
-    if (pagedb_invalidate(w->s->owner) != PAGEDB_OK) abort();
+    if (pagedb_invalidate(w->s->owner) != PAGEDB_OK)
+      abort();
     if (random_below(&w->seed, 4) == 0)
       pagedb_discard(w->s->owner, random_below(&w->seed, 64));
   }
@@ -1069,20 +1097,24 @@ static void *reader(void *arg)
   worker *w = arg;
   pagedb_session *session;
   pagedb_pin pin[3];
-  if (pagedb_session_open(w->s->pool, &session) != PAGEDB_OK) abort();
+  if (pagedb_session_open(w->s->pool, &session) != PAGEDB_OK)
+    abort();
   for (unsigned i = 0; i < w->s->steps; i++) {
     int n = 0;
     for (int k = 0; k < 3; k++) {
       uint64_t id = random_below(&w->seed, 64);
       int err = pagedb_fetch(session, w->s->owner, id, &pin[n]);
-      if (err == PAGEDB_EEXHAUSTED) continue;
-      if (err != PAGEDB_OK || get_le64(pin[n].data + AT) != id + 1000) abort();
+      if (err == PAGEDB_EEXHAUSTED)
+        continue;
+      if (err != PAGEDB_OK || get_le64(pin[n].data + AT) != id + 1000)
+        abort();
       n++;
     }
     while (n > 0)
       pagedb_unpin(&pin[--n]);
   }
-  if (pagedb_session_close(session) != PAGEDB_OK) abort();
+  if (pagedb_session_close(session) != PAGEDB_OK)
+    abort();
   return NULL;
 }
 

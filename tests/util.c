@@ -42,7 +42,8 @@ uint64_t test_seed(const char *test, uint64_t otherwise)
 unsigned scaled(unsigned n)
 {
   const char *env = getenv("PAGEDB_TEST_SCALE");
-  if (env == NULL || strcmp(env, "small") != 0) return n;
+  if (env == NULL || strcmp(env, "small") != 0)
+    return n;
   return n / 5 > 0 ? n / 5 : 1;
 }
 
@@ -62,12 +63,14 @@ const char *temp_path(void)
 unsigned char *read_whole(const char *path, size_t *n)
 {
   FILE *f = fopen(path, "rb");
-  if (f == NULL) return NULL;
+  if (f == NULL)
+    return NULL;
   fseek(f, 0, SEEK_END);
   long size = ftell(f);
   rewind(f);
   unsigned char *p = size < 0 ? NULL : malloc((size_t)size + 1);
-  if (p != NULL) *n = fread(p, 1, (size_t)size, f);
+  if (p != NULL)
+    *n = fread(p, 1, (size_t)size, f);
   fclose(f);
   return p;
 }
@@ -85,7 +88,8 @@ void expect_at(int err, int wanted, const char *call, const char *file,
                int line)
 {
   char message[600];
-  if (err == wanted) return;
+  if (err == wanted)
+    return;
   print_error(
       "%s: %s, wanted %s; last fault: %s\n", call, pagedb_err_name(err),
       pagedb_err_name(wanted),
