@@ -75,7 +75,7 @@ $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)
 
 $(BENCH): $(OUT)/bench/bench_core.o $(LIB)
-	$(CC) $(ALL) $^ -o $@ $(LIBS) $(if $(wildcard /usr/include/isa-l.h),-lisal)
+	$(CC) $(ALL) $^ -o $@ $(LIBS) $(if $(wildcard /usr/include/isa-l/crc.h),-lisal)
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 

@@ -1,5 +1,5 @@
 /*
-** os_posix.c - os.h for Linux and macOS. Empty on Windows.
+** os_posix.c - os.h for Linux and macOS; nothing on Windows.
 **
 ** Owns descriptors and address ranges. Keeps no state and has no lock; every
 ** call may run in any thread. Transfers are not ordered among each other.
@@ -30,6 +30,8 @@
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#elif defined(__APPLE__)
+#include <mach/vm_inherit.h>
 #endif
 
 #include "os_int.h"
@@ -233,8 +235,9 @@ int os_open(const char *path, unsigned flags, os_file **out, os_geometry *geo)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, path, PAGEDB_NONE, 0, 0, NULL);
   f->fd = open_fd(path, flags, &made);
   if (f->fd < 0) {
+    int sys = errno;
     free(f);
-    return cannot_open(path, errno, strerror(errno));
+    return cannot_open(path, sys, strerror(sys));
   }
   int err = examine(path, f->fd, flags, &g);
   if (err != PAGEDB_OK) {
@@ -569,4 +572,6 @@ void os_fence_heavy(void)
 #endif
 }
 
+#else
+#include "os_int.h" /* ISO C wants something in every file */
 #endif
