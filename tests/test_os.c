@@ -296,7 +296,7 @@ static void test_not_inherited(void **state)
 {
   (void)state;
   unsigned char *p = os_reserve(4 << 20);
-  p[0] = 1;
+  p[0] = 0;
   pid_t child = fork();
   if (child == 0) {
     signal(SIGSEGV, SIG_DFL);
@@ -305,7 +305,7 @@ static void test_not_inherited(void **state)
   int status;
   waitpid(child, &status, 0);
   /* A sanitizer turns the signal into an exit status of its own. */
-  assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) > 1);
+  assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0);
   os_release(p, 4 << 20);
 }
 #endif
