@@ -31,6 +31,14 @@ struct os_file {
   HANDLE handle;
 };
 
+/* Wine takes FILE_FLAG_NO_BUFFERING and ignores it, and its (8.0)
+** FlushProcessWriteBuffers is empty. */
+static int under_wine(void)
+{
+  HMODULE ntdll = GetModuleHandleA("ntdll.dll");
+  return ntdll != NULL && GetProcAddress(ntdll, "wine_get_version") != NULL;
+}
+
 /* Record the system's error with ours. */
 static int sys_fail(int err, const char *path, const char *what)
 {
@@ -77,7 +85,8 @@ static HANDLE open_handle(const wchar_t *path, unsigned flags, int *made)
 
 /* The sector of the volume: what transfers past the cache are counted in, and
 ** what their buffers are aligned to. Volumes that do not tell get the page
-** size, which all devices take; a trial read judges the answer. */
+** size, which all devices take; a trial read judges the answer. Sets *geo and
+** returns 1, or 0 when the handle is not direct. */
 static int ask_direct(HANDLE h, os_geometry *geo)
 {
   FILE_STORAGE_INFO info;
@@ -93,8 +102,8 @@ static int ask_direct(HANDLE h, os_geometry *geo)
       ReadFile(h, buf, sector, &got, &at) || GetLastError() == ERROR_HANDLE_EOF;
   _aligned_free(buf);
   geo->offset_align = geo->memory_align = sector;
-  geo->direct = works;
-  return works;
+  geo->direct = works && !under_wine();
+  return geo->direct;
 }
 
 static int refuse_direct(const char *path)
@@ -420,7 +429,7 @@ uint64_t os_wallclock_us(void)
 int os_fence_init(void)
 {
   const char *env = getenv("PAGEDB_MEMBARRIER");
-  return env == NULL || strcmp(env, "0") != 0;
+  return (env == NULL || strcmp(env, "0") != 0) && !under_wine();
 }
 
 void os_fence_heavy(void)

@@ -37,6 +37,12 @@
 
 #define FRAMES 2 /* the second one only with NO_BUSY, where a page gets two */
 
+#ifdef NO_WRITING
+#define ON_ITS_WAY(f) false
+#else
+#define ON_ITS_WAY(f) writing[f]
+#endif
+
 byte entry[PAGES];       /* state of the page table entry */
 byte loc[PAGES];         /* its frame */
 byte page_in[FRAMES] = NONE; /* page that the frame was given to, NONE: free */
@@ -89,9 +95,7 @@ inline reclaim(f, got)
      atomic {
        if
        :: entry[page_in[f]] != PRESENT -> skip /* LOADING: not in the ring */
-#ifndef NO_WRITING
-       :: writing[f] -> skip
-#endif
+       :: ON_ITS_WAY(f) -> skip
 #ifndef NO_DIRTY_CHECK
        :: dirty[f] -> skip
 #endif
@@ -252,11 +256,8 @@ inline discard()
   atomic {
     mine = false;
     if
-    :: page_in[0] == 0 && entry[0] == PRESENT
-#ifndef NO_WRITING
-       && !writing[0]
-#endif
-       -> entry[0] = BUSY; mine = true
+    :: page_in[0] == 0 && entry[0] == PRESENT && !ON_ITS_WAY(0) ->
+       entry[0] = BUSY; mine = true
     :: else -> skip
     fi
   };
@@ -331,12 +332,8 @@ active [2] proctype Flusher()
 #else
      atomic {
        if
-#ifdef NO_WRITING
-       :: dirty[0] && !writer[0] ->
-#else
-       :: dirty[0] && !writing[0] && !writer[0] ->
+       :: dirty[0] && !ON_ITS_WAY(0) && !writer[0] ->
           writing[0] = true;
-#endif
           readers[0]++;
           p = page_in[0];
 #ifndef LATE_CLEAN
