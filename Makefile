@@ -45,7 +45,8 @@ EXAMPLE := $(OUT)/substrate
 BENCH  := $(OUT)/bench_core
 
 # The system calls that a test makes fail.
-WRAP_test_pagefile := -Wl,--wrap=os_datasync -Wl,--wrap=os_readv -Wl,--wrap=os_writev
+WRAP_test_pagefile := -Wl,--wrap=os_datasync \
+  -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-windows check-aarch64 \
@@ -77,7 +78,7 @@ $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 $(BENCH): $(OUT)/bench/bench_core.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS) $(if $(wildcard /usr/include/isa-l/crc.h),-lisal)
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find $(OUT) -type f -name '*.d' 2>/dev/null)
 
 # ------------------------------------------------------------------- checks
 
@@ -141,3 +142,7 @@ clean:
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^---/,$$d' | head -20
+
+# For scripts: the value of a variable.
+print-%:
+	@echo '$($*)'

@@ -102,20 +102,32 @@ static void uring_reap(os_queue *q)
   uring_finish(q, cqe);
 }
 
+/* Nothing is under way and the kernel takes nothing more (a seccomp filter came
+** later, say): carry out by plain calls what still waits in the ring, and go on
+** without it. */
+static void uring_give_up(os_queue *q)
+{
+  struct io_uring_sq *sq = &q->ring.sq;
+  for (unsigned i = *sq->khead; i != sq->sqe_tail; i++) {
+    struct io_uring_sqe *e = &sq->sqes[i & *sq->kring_mask];
+    os_request_run((os_request *)(uintptr_t)e->user_data);
+  }
+  io_uring_queue_exit(&q->ring);
+  q->async = 0;
+}
+
 /* Give prepared entries to the kernel; what it refuses now is retried after
-** something came back. An empty ring that takes nothing is a broken kernel
-** contract: the entries point at requests that nobody could take back. */
+** something came back. */
 static void uring_push(os_queue *q)
 {
-  while (io_uring_sq_ready(&q->ring) > 0) {
+  while (q->async && io_uring_sq_ready(&q->ring) > 0) {
     int rc = io_uring_submit(&q->ring);
-    if (rc > 0) {
+    if (rc > 0)
       q->flying += (unsigned)rc;
-    } else if (q->flying > 0) {
+    else if (q->flying > 0)
       uring_reap(q);
-    } else if (rc != -EINTR && rc != -EAGAIN && rc != -EBUSY) {
-      abort();
-    }
+    else if (rc != -EINTR && rc != -EAGAIN && rc != -EBUSY)
+      uring_give_up(q);
   }
 }
 
@@ -128,7 +140,8 @@ void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
     r->sys = 0;
     while (q->async && q->flying + io_uring_sq_ready(&q->ring) >= q->depth) {
       uring_push(q);
-      uring_reap(q);
+      if (q->async)
+        uring_reap(q);
     }
     /* An entry that was got must be filled in, so decide before. */
     int plain = !q->async || r->off > (uint64_t)INT64_MAX;

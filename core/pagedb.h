@@ -227,7 +227,8 @@ typedef struct pagedb_file_options {
 ** Direct I/O preferred, the file must exist. A file of non-zero length whose
 ** first page verifies with another page size, or which is shorter than one
 ** page, is PAGEDB_EPAGESIZE and is not touched. When the file is created its
-** directory entry is synced. Other errors: ECANTOPEN, EDIRECT, ENOMEM.
+** directory entry is synced. Other errors: ECANTOPEN, EDIRECT, ENOMEM, EIO,
+** ESYNC (of the directory), EMISUSE (create and read_only together).
 */
 int pagedb_file_open(const char *path, const pagedb_file_options *opt,
                      pagedb_file **out);
@@ -267,7 +268,8 @@ typedef struct pagedb_run {
   uint64_t first;     /* page id */
   uint32_t count;     /* 1 .. PAGEDB_RUN_MAX */
   void *const *pages; /* count buffers */
-  uint64_t *lsns;     /* count; in for writes, out for reads (may be NULL) */
+  uint64_t *lsns;     /* count; in for writes; out for reads, where it may be
+                          NULL */
   int *errs;          /* count, out; one outcome per page; may be NULL */
   int err;            /* out: the first error of the run, in page order */
 } pagedb_run;

@@ -2,10 +2,12 @@
 ** pagefile.c - a file of pages, each stamped on its way out and verified on
 ** its way in.
 **
-** Owns the descriptor and, made when first needed, one queue for batches. The
-** only lock is the queue's, and nobody waits for it: while a thread uses the
-** queue, others transfer by plain calls. Everything else is immutable after
-** the open, but for the sticky flag of a failed sync.
+** Owns the descriptor and, made when first needed, one queue for batches.
+** Nobody waits for the queue's lock: while a thread uses the queue, others
+** transfer by plain calls. The sync lock makes syncs follow each other, or one
+** could take the error that another's writes met and leave it a success; it
+** also guards the sticky flag of a failed sync. No thread holds both locks.
+** Everything else is immutable after the open.
 **
 ** What reaches the disk: a page is stamped in the caller's buffer and written
 ** in place by one transfer. There is no order among pages and no page is
@@ -25,8 +27,14 @@
 #include "fault.h"
 #include "os_int.h"
 #include "pagedb.h"
+#include "pagefile_int.h"
 
-enum { DEFAULT_PAGE_SIZE = 4096, MOST_ALIGNMENT = 4096, QUEUE_DEPTH = 64 };
+enum {
+  DEFAULT_PAGE_SIZE = 4096,
+  MOST_PAGE_SIZE = 1048576,
+  MOST_ALIGNMENT = 4096,
+  QUEUE_DEPTH = 64
+};
 
 struct pagedb_file {
   os_file *os;
@@ -36,7 +44,9 @@ struct pagedb_file {
   pagedb_placement placement;
   int direct;
   int read_only;
-  atomic_int sync_failed;
+  pthread_mutex_t sync_lock;
+  atomic_uint_fast64_t syncs; /* begun; changed under sync_lock */
+  int sync_failed;            /* under sync_lock */
   pthread_mutex_t queue_lock;
   os_queue *queue;
 };
@@ -101,12 +111,33 @@ static int open_direct(pagedb_file *f, const pagedb_file_options *o)
 static uint32_t other_page_size(const pagedb_file *f, const void *start,
                                 size_t len)
 {
-  for (uint32_t size = 512; size <= 1048576 && size <= len; size *= 2)
+  for (uint32_t size = 512; size <= MOST_PAGE_SIZE && size <= len; size *= 2)
     if (size != f->page_size && pagedb_page_size_ok(size, f->placement) &&
         pagedb_page_verify(start, len, size, f->placement, 0, NULL) ==
             PAGEDB_OK)
       return size;
   return 0;
+}
+
+/* How many of the file's first bytes can be read. */
+static size_t read_start(const pagedb_file *f, void *start, size_t want)
+{
+  size_t got = 0;
+  os_iov iov = {start, want};
+  return os_readv(f->os, &iov, 1, 0, &got) == PAGEDB_OK ? got : 0;
+}
+
+/* The page size that page 0 proves to be the file's instead of ours, or 0.
+** More than our page is read only if that is not sound. A start that cannot
+** be read proves nothing: one bad sector must not shut out all other pages. */
+static uint32_t proven_page_size(const pagedb_file *f, void *start)
+{
+  size_t got = read_start(f, start, f->page_size);
+  if (pagedb_page_verify(start, got, f->page_size, f->placement, 0, NULL) ==
+      PAGEDB_OK)
+    return 0;
+  size_t more = read_start(f, start, MOST_PAGE_SIZE);
+  return other_page_size(f, start, more > got ? more : got);
 }
 
 /* A file that is not empty must be one of this page size, as far as can be
@@ -115,23 +146,14 @@ static uint32_t other_page_size(const pagedb_file *f, const void *start,
 static int check_page_size(pagedb_file *f)
 {
   uint64_t bytes;
-  size_t want = 1048576, got = 0;
   int err = os_size(f->os, &bytes);
   if (err != PAGEDB_OK || bytes == 0)
     return err;
-  unsigned char *start = os_aligned_alloc(MOST_ALIGNMENT, want);
+  void *start = os_aligned_alloc(MOST_ALIGNMENT, MOST_PAGE_SIZE);
   if (start == NULL)
     return fail(f, PAGEDB_ENOMEM, PAGEDB_NONE, "to look at the first page");
-  os_iov iov = {start, want};
-  err = os_readv(f->os, &iov, 1, 0, &got);
-  uint32_t other = 0;
-  if (err == PAGEDB_OK &&
-      pagedb_page_verify(start, got, f->page_size, f->placement, 0, NULL) !=
-          PAGEDB_OK)
-    other = other_page_size(f, start, got);
+  uint32_t other = proven_page_size(f, start);
   os_aligned_free(start);
-  if (err != PAGEDB_OK)
-    return err;
   if (other != 0)
     return pagedb_fault_set(PAGEDB_EPAGESIZE, 0, f->path, PAGEDB_NONE, other,
                             f->page_size, "page 0 is of that other size");
@@ -144,6 +166,7 @@ static int check_page_size(pagedb_file *f)
 static void file_free(pagedb_file *f)
 {
   os_close(f->os);
+  pthread_mutex_destroy(&f->sync_lock);
   pthread_mutex_destroy(&f->queue_lock);
   free(f->path);
   free(f);
@@ -172,6 +195,7 @@ int pagedb_file_open(const char *path, const pagedb_file_options *opt,
                      pagedb_file **out)
 {
   pagedb_file_options o = {0};
+  pagedb_fault before = *pagedb_last_fault();
   if (opt != NULL)
     o = *opt;
   if (o.page_size == 0)
@@ -194,6 +218,7 @@ int pagedb_file_open(const char *path, const pagedb_file_options *opt,
   f->placement = o.placement;
   f->read_only = o.read_only;
   f->alignment = o.page_size < MOST_ALIGNMENT ? o.page_size : MOST_ALIGNMENT;
+  pthread_mutex_init(&f->sync_lock, NULL);
   pthread_mutex_init(&f->queue_lock, NULL);
   int err = file_start(f, &o);
   if (err != PAGEDB_OK) {
@@ -201,6 +226,8 @@ int pagedb_file_open(const char *path, const pagedb_file_options *opt,
     file_free(f);
     return err;
   }
+  /* Direct I/O refused, page 0 unsound: no faults of a call that succeeds. */
+  fault_restore(&before);
   *out = f;
   return PAGEDB_OK;
 }
@@ -229,6 +256,11 @@ int pagedb_file_is_direct(const pagedb_file *f)
 uint32_t pagedb_file_alignment(const pagedb_file *f)
 {
   return f->alignment;
+}
+
+pagedb_placement pagefile_placement(const pagedb_file *f)
+{
+  return f->placement;
 }
 
 const char *pagedb_file_path(const pagedb_file *f)
@@ -332,6 +364,8 @@ static int run_prepare(pagedb_file *f, pagedb_run *r, int write, os_iov *iov,
   uint64_t off = 0;
   if (r->count == 0 || r->count > PAGEDB_RUN_MAX)
     return fail(f, PAGEDB_EMISUSE, r->first, "pages in a run");
+  if (write && r->lsns == NULL)
+    return fail(f, PAGEDB_EMISUSE, r->first, "a write run without LSNs");
   int err = write ? check_writable(f, r->first) : PAGEDB_OK;
   if (err == PAGEDB_OK)
     err = offset_of(f, r->first, r->count, &off);
@@ -352,35 +386,63 @@ static int run_prepare(pagedb_file *f, pagedb_run *r, int write, os_iov *iov,
   return PAGEDB_OK;
 }
 
-/* Judge each page of a run that was read. */
+/* Keep the fault of the first failure while the rest is done. */
+static void note_first(pagedb_fault *first, int err)
+{
+  if (err != PAGEDB_OK && first->err == PAGEDB_OK)
+    *first = *pagedb_last_fault();
+}
+
+static void page_done(pagedb_run *r, uint32_t i, int err, pagedb_fault *first)
+{
+  if (r->errs != NULL)
+    r->errs[i] = err;
+  note_first(first, err);
+}
+
+static uint64_t *lsn_of(const pagedb_run *r, uint32_t i)
+{
+  return r->lsns == NULL ? NULL : &r->lsns[i];
+}
+
+/* Judge each page of a run of which `got` bytes were read. */
 static void run_verify(pagedb_file *f, pagedb_run *r, size_t got)
 {
-  r->err = PAGEDB_OK;
+  pagedb_fault first = {0};
   for (uint32_t i = 0; i < r->count; i++) {
     size_t before = (size_t)i * f->page_size;
     size_t len = got > before ? got - before : 0;
-    if (r->err != PAGEDB_OK && r->errs == NULL)
-      return;
-    pagedb_fault kept;
-    if (r->err != PAGEDB_OK)
-      kept = *pagedb_last_fault();
-    int err =
-        pagedb_page_verify(r->pages[i], len, f->page_size, f->placement,
-                           r->first + i, r->lsns == NULL ? NULL : &r->lsns[i]);
-    if (r->errs != NULL)
-      r->errs[i] = err;
-    if (err != PAGEDB_OK && r->err == PAGEDB_OK)
-      r->err = blame(f, err, r->first + i);
-    else if (err != PAGEDB_OK)
-      fault_restore(&kept); /* the first bad page's fault is the run's */
+    int err = pagedb_page_verify(r->pages[i], len, f->page_size, f->placement,
+                                 r->first + i, lsn_of(r, i));
+    page_done(r, i, blame(f, err, r->first + i), &first);
   }
+  r->err = first.err;
+  if (first.err != PAGEDB_OK)
+    fault_restore(&first);
+}
+
+/* The device refused a run as a whole. Page by page a bad sector costs, and
+** the fault names, the page that has it and no other. */
+static void run_reread(pagedb_file *f, pagedb_run *r)
+{
+  pagedb_fault first = {0};
+  for (uint32_t i = 0; i < r->count; i++)
+    page_done(r, i,
+              pagedb_file_read(f, r->first + i, r->pages[i], lsn_of(r, i)),
+              &first);
+  r->err = first.err;
+  if (first.err != PAGEDB_OK)
+    fault_restore(&first);
 }
 
 static void run_finish(pagedb_file *f, pagedb_run *r, const os_request *q)
 {
-  if (q->err != PAGEDB_OK) {
+  if (q->err == PAGEDB_EIO && !q->write && r->count > 1) {
+    run_reread(f, r);
+  } else if (q->err != PAGEDB_OK) {
     run_fail(r, q->err);
-    pagedb_fault_set(q->err, q->sys, f->path, r->first, 0, 0, NULL);
+    pagedb_fault_set(q->err, q->sys, f->path, r->first, 0, 0,
+                     q->write ? "write" : "read");
   } else if (q->write) {
     run_fail(r, PAGEDB_OK);
   } else {
@@ -412,13 +474,6 @@ static void requests_run(pagedb_file *f, os_request *q, unsigned n)
   os_queue_submit(queue, q, n);
   os_queue_wait(queue);
   pthread_mutex_unlock(&f->queue_lock);
-}
-
-/* Keep the fault of the first failing run while the others are done. */
-static void note_first(pagedb_fault *first, int err)
-{
-  if (err != PAGEDB_OK && first->err == PAGEDB_OK)
-    *first = *pagedb_last_fault();
 }
 
 /* A chunk of runs: as many as fit the vectors. */
@@ -482,22 +537,26 @@ int pagedb_file_write_runs(pagedb_file *f, pagedb_run *r, unsigned n)
 
 /* ------------------------------------------------------- sync and truncate */
 
+/*
+** A thread that waited while another began and ended a sync need not sync: all
+** that it wrote before it came was written when that sync began.
+*/
 int pagedb_file_sync(pagedb_file *f)
 {
+  int err = PAGEDB_OK;
   if (f->read_only)
-    return PAGEDB_OK;
-  if (atomic_load(&f->sync_failed))
-    return fail(f, PAGEDB_ESYNC, PAGEDB_NONE, "an earlier sync failed");
-  int err = os_datasync(f->os);
-  if (err == PAGEDB_OK)
-    /* A sync of another thread that failed meanwhile may have taken the error
-    ** that was ours. */
-    err = atomic_load(&f->sync_failed)
-              ? fail(f, PAGEDB_ESYNC, PAGEDB_NONE, "a sync beside it failed")
-              : PAGEDB_OK;
-  else
-    atomic_store(&f->sync_failed, 1);
-  return blame(f, err, PAGEDB_NONE);
+    return err;
+  uint64_t begun = atomic_load(&f->syncs);
+  pthread_mutex_lock(&f->sync_lock);
+  if (f->sync_failed) {
+    err = fail(f, PAGEDB_ESYNC, PAGEDB_NONE, "an earlier sync failed");
+  } else if (atomic_load(&f->syncs) == begun) {
+    atomic_store(&f->syncs, begun + 1);
+    err = blame(f, os_datasync(f->os), PAGEDB_NONE);
+    f->sync_failed = err != PAGEDB_OK;
+  }
+  pthread_mutex_unlock(&f->sync_lock);
+  return err;
 }
 
 int pagedb_file_truncate(pagedb_file *f, uint64_t pages)

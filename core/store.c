@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "pagedb.h"
+#include "pagefile_int.h"
 
 void pagedb_store_close(pagedb_store *s)
 {
@@ -56,15 +57,18 @@ int pagedb_store_of_file(pagedb_file *f, pagedb_store **out)
   if (s == NULL)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, pagedb_file_path(f), PAGEDB_NONE,
                             0, 0, "a store");
+  uint32_t size = pagedb_file_page_size(f);
+  int trailing = pagefile_placement(f) == PAGEDB_TRAILING;
   s->file = f;
-  s->base = (pagedb_store){.page_size = pagedb_file_page_size(f),
-                           .record_at = 0,
-                           .name = pagedb_file_path(f),
-                           .read = file_read,
-                           .write = file_write,
-                           .sync = file_sync,
-                           .count = file_count,
-                           .close = file_close};
+  s->base =
+      (pagedb_store){.page_size = size,
+                     .record_at = trailing ? size - PAGEDB_RECORD_SIZE : 0,
+                     .name = pagedb_file_path(f),
+                     .read = file_read,
+                     .write = file_write,
+                     .sync = file_sync,
+                     .count = file_count,
+                     .close = file_close};
   *out = &s->base;
   return PAGEDB_OK;
 }
@@ -123,9 +127,21 @@ static int memory_write_page(memory_store *m, uint64_t id, void *page,
   return PAGEDB_OK;
 }
 
+/* A run that a page file would not take either. */
+static int memory_refuse(const memory_store *m, pagedb_run *r)
+{
+  r->err = PAGEDB_EMISUSE;
+  for (uint32_t i = 0; r->errs != NULL && i < r->count; i++)
+    r->errs[i] = r->err;
+  return pagedb_fault_set(r->err, 0, m->base.name, r->first, 0, 0,
+                          "pages or LSNs of a run");
+}
+
 static int memory_run(memory_store *m, pagedb_run *r, int write)
 {
   pagedb_fault first = {0};
+  if (r->count == 0 || r->count > PAGEDB_RUN_MAX || (write && r->lsns == NULL))
+    return memory_refuse(m, r);
   for (uint32_t i = 0; i < r->count; i++) {
     uint64_t *lsn = r->lsns == NULL ? NULL : &r->lsns[i];
     int err = write ? memory_write_page(m, r->first + i, r->pages[i], *lsn)

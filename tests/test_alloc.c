@@ -287,7 +287,7 @@ static void test_hostile(void **state)
     if (err == PAGEDB_ESHORT && cases[i].err == PAGEDB_ERANGE)
       err = PAGEDB_ERANGE; /* beyond the end, or beyond any offset */
     if (err != cases[i].err)
-      print_error("case %zu\n", i);
+      print_error("case %u\n", (unsigned)i);
     expect(err, cases[i].err);
     pagedb_alloc_close(a);
     fault_store_free(disk);

@@ -30,41 +30,48 @@ static int verify(const unsigned char *p, kind k, uint64_t id)
   return pagedb_page_verify(p, k.size, k.size, k.placement, id, NULL);
 }
 
+static void check_layout(kind k)
+{
+  int trailing = k.placement == PAGEDB_TRAILING;
+  unsigned char *p = malloc(k.size), *rest = malloc(k.size);
+  memset(p, 0xaa, k.size);
+  pagedb_page_stamp(p, k.size, k.placement, 0x1122334455667788u,
+                    0x99aabbccddeeff00u);
+  const unsigned char *r = p + (trailing ? k.size - 32 : 0);
+  assert_memory_equal(r, "PGDB", 4);
+  assert_memory_equal(r + 4, "\1\0", 2);
+  assert_memory_equal(r + 6, trailing ? "\1\0" : "\0\0", 2);
+  assert_memory_equal(r + 8, "\x88\x77\x66\x55\x44\x33\x22\x11", 8);
+  assert_memory_equal(r + 16, "\x00\xff\xee\xdd\xcc\xbb\xaa\x99", 8);
+  assert_memory_equal(r + 28, "\0\0\0\0", 4);
+  size_t before = (size_t)(r - p) + 24;
+  memcpy(rest, p, before);
+  memcpy(rest + before, p + before + 4, k.size - before - 4);
+  assert_int_equal(get_le32(r + 24), pagedb_crc32c(rest, k.size - 4));
+  memset(rest, 0xaa, k.size);
+  assert_memory_equal(trailing ? p : p + 32, rest, k.size - 32);
+  pagedb_record got;
+  pagedb_record_get(p, k.size, k.placement, &got);
+  assert_int_equal(got.magic, PAGEDB_MAGIC);
+  assert_int_equal(got.version, 1);
+  assert_int_equal(got.flags, trailing);
+  assert_true(got.page == 0x1122334455667788u);
+  assert_true(got.lsn == 0x99aabbccddeeff00u);
+  assert_int_equal(got.crc, get_le32(r + 24));
+  assert_int_equal(got.reserved, 0);
+  free(rest);
+  free(p);
+}
+
 static void test_layout(void **state)
 {
   (void)state;
-  for (int trailing = 0; trailing < 2; trailing++) {
-    kind k = {trailing ? 512 : 4096,
-              trailing ? PAGEDB_TRAILING : PAGEDB_LEADING};
-    unsigned char *p = calloc(1, k.size);
-    memset(p, 0xaa, k.size);
-    pagedb_page_stamp(p, k.size, k.placement, 0x1122334455667788u,
-                      0x99aabbccddeeff00u);
-    const unsigned char *r = p + (trailing ? 480 : 0);
-    assert_memory_equal(r, "PGDB", 4);
-    assert_memory_equal(r + 4, "\1\0", 2);
-    assert_memory_equal(r + 6, trailing ? "\1\0" : "\0\0", 2);
-    assert_memory_equal(r + 8, "\x88\x77\x66\x55\x44\x33\x22\x11", 8);
-    assert_memory_equal(r + 16, "\x00\xff\xee\xdd\xcc\xbb\xaa\x99", 8);
-    assert_memory_equal(r + 28, "\0\0\0\0", 4);
-    unsigned char *rest = malloc(k.size);
-    size_t before = (size_t)(r - p) + 24;
-    memcpy(rest, p, before);
-    memcpy(rest + before, p + before + 4, k.size - before - 4);
-    assert_int_equal(get_le32(r + 24), pagedb_crc32c(rest, k.size - 4));
-    for (size_t i = 0; i < k.size; i++)
-      if (p + i < r || p + i >= r + 32)
-        assert_int_equal(p[i], 0xaa);
-    pagedb_record got;
-    pagedb_record_get(p, k.size, k.placement, &got);
-    assert_int_equal(got.magic, PAGEDB_MAGIC);
-    assert_int_equal(got.version, 1);
-    assert_int_equal(got.flags, trailing);
-    assert_true(got.page == 0x1122334455667788u);
-    assert_true(got.lsn == 0x99aabbccddeeff00u);
-    free(rest);
-    free(p);
-  }
+  for (uint32_t size = 512; size <= 1048576; size *= 2)
+    for (int trailing = 0; trailing < 2; trailing++) {
+      kind k = {size, trailing ? PAGEDB_TRAILING : PAGEDB_LEADING};
+      if (pagedb_page_size_ok(size, k.placement))
+        check_layout(k);
+    }
 }
 
 static void test_sizes(void **state)

@@ -3,10 +3,11 @@
 ** runs, errors, files of another implementation.
 **
 ** Linked with --wrap for os_readv, os_writev and os_datasync, which can be made
-** to fail here.
+** to fail here, and for os_open, which can be made to tell of large blocks.
 */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,20 @@ enum { AT = PAGEDB_RECORD_SIZE };
 static struct {
   int read, write, sync; /* countdown, 0: no fault */
   int err;
+  uint64_t bad_from, bad_to; /* reads that touch these bytes fail */
+  uint32_t block;            /* what Direct I/O asks for, 0: the truth */
 } fault;
+
+/* What was asked of the system. */
+static struct {
+  atomic_uint reads, writes, syncs;
+  atomic_uint pieces; /* of the latest vector */
+} asked;
+
+/* A sync that waits until the test lets it fail. */
+static struct {
+  atomic_int wanted, entered, go;
+} slow_sync;
 
 int __real_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *done);
 int __real_os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
@@ -33,21 +47,47 @@ int __real_os_datasync(os_file *f);
 int __wrap_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *done);
 int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
 int __wrap_os_datasync(os_file *f);
+/* Weak: without --wrap=os_open only test_large_blocks is missing. */
+int __real_os_open(const char *path, unsigned flags, os_file **out,
+                   os_geometry *geo) __attribute__((weak));
+int __wrap_os_open(const char *path, unsigned flags, os_file **out,
+                   os_geometry *geo);
+
+int __wrap_os_open(const char *path, unsigned flags, os_file **out,
+                   os_geometry *geo)
+{
+  int err = __real_os_open(path, flags, out, geo);
+  if (err == PAGEDB_OK && fault.block != 0 && (flags & OS_OPEN_DIRECT))
+    geo->offset_align = geo->memory_align = fault.block;
+  return err;
+}
 
 static int fails(int *countdown)
 {
   return *countdown > 0 && --*countdown == 0;
 }
 
+static int touches_bad(const os_iov *iov, int n, uint64_t off)
+{
+  uint64_t end = off;
+  for (int i = 0; i < n; i++)
+    end += iov[i].len;
+  return off < fault.bad_to && end > fault.bad_from;
+}
+
 int __wrap_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *done)
 {
-  if (fails(&fault.read))
+  atomic_fetch_add(&asked.reads, 1);
+  atomic_store(&asked.pieces, (unsigned)n);
+  if (fails(&fault.read) || touches_bad(iov, n, off))
     return pagedb_fault_set(fault.err, 5, NULL, PAGEDB_NONE, 0, 0, NULL);
   return __real_os_readv(f, iov, n, off, done);
 }
 
 int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off)
 {
+  atomic_fetch_add(&asked.writes, 1);
+  atomic_store(&asked.pieces, (unsigned)n);
   if (fails(&fault.write))
     return pagedb_fault_set(fault.err, 28, NULL, PAGEDB_NONE, 0, 0, NULL);
   return __real_os_writev(f, iov, n, off);
@@ -55,6 +95,14 @@ int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off)
 
 int __wrap_os_datasync(os_file *f)
 {
+  int slow = 1;
+  atomic_fetch_add(&asked.syncs, 1);
+  if (atomic_compare_exchange_strong(&slow_sync.wanted, &slow, 0)) {
+    atomic_store(&slow_sync.entered, 1);
+    while (!atomic_load(&slow_sync.go))
+      usleep(100);
+    fault.sync = 1;
+  }
   if (fails(&fault.sync))
     return pagedb_fault_set(PAGEDB_ESYNC, 5, NULL, PAGEDB_NONE, 0, 0, NULL);
   return __real_os_datasync(f);
@@ -170,6 +218,60 @@ static void test_wrong_page_size(void **state)
     free(after);
     remove(path);
   }
+}
+
+/* The same for databases, and for each pair of sizes. */
+static void test_wrong_database_page_size(void **state)
+{
+  (void)state;
+  for (uint32_t size = 512; size <= 65536; size *= 2) {
+    const char *path = temp_path();
+    pagedb_file *f =
+        make_file(path, size, PAGEDB_TRAILING, PAGEDB_DIRECT_PREFERRED);
+    write_filled(f, 0, 1);
+    write_filled(f, 1, 1);
+    pagedb_file_close(f);
+    for (uint32_t other = 512; other <= 65536; other *= 2) {
+      pagedb_file_options o = {.page_size = other,
+                               .placement = PAGEDB_TRAILING};
+      expect(pagedb_file_open(path, &o, &f),
+             other == size ? PAGEDB_OK : PAGEDB_EPAGESIZE);
+      if (other == size)
+        pagedb_file_close(f);
+      else
+        assert_int_equal(pagedb_last_fault()->found, size);
+    }
+    remove(path);
+  }
+}
+
+/* A bad sector at the file's start shuts out the pages that it hits, not the
+** file; and a successful open leaves no fault behind. */
+static void test_start_cannot_be_read(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  pagedb_file *f =
+      make_file(path, 4096, PAGEDB_LEADING, PAGEDB_DIRECT_PREFERRED);
+  void *page = pagedb_file_alloc(f, 1);
+  for (uint64_t id = 0; id < 4; id++)
+    write_filled(f, id, id);
+  pagedb_file_close(f);
+  for (uint64_t bad = 0; bad < 2; bad++) {
+    fault.err = PAGEDB_EIO;
+    fault.bad_from = bad * 4096;
+    fault.bad_to = fault.bad_from + 512;
+    pagedb_fault_set(PAGEDB_EBUSY, 0, NULL, PAGEDB_NONE, 0, 0, NULL);
+    ok(pagedb_file_open(path, NULL, &f));
+    assert_int_equal(pagedb_last_fault()->err, PAGEDB_EBUSY);
+    for (uint64_t id = 0; id < 4; id++)
+      expect(pagedb_file_read(f, id, page, NULL),
+             id == bad ? PAGEDB_EIO : PAGEDB_OK);
+    pagedb_file_close(f);
+  }
+  fault.bad_from = fault.bad_to = 0;
+  pagedb_file_free(page);
+  remove(path);
 }
 
 /* Not a page file at all, or too short for a page: never taken for new. */
@@ -291,6 +393,47 @@ static void test_direct_refused(void **state)
   remove(path);
 }
 #endif
+
+/* A device whose blocks are larger than a page cannot serve it directly. */
+static void test_large_blocks(void **state)
+{
+  (void)state;
+  if (__real_os_open == NULL) {
+    print_message("skipped: linked without --wrap=os_open\n");
+    return;
+  }
+  const char *path = temp_path();
+  pagedb_file_options o = {.page_size = 512,
+                           .placement = PAGEDB_TRAILING,
+                           .direct = PAGEDB_DIRECT_REQUIRED,
+                           .create = 1};
+  pagedb_file *f;
+  int there = pagedb_file_open(path, &o, &f);
+  if (there == PAGEDB_EDIRECT) {
+    print_message("skipped: no Direct I/O in the folder of the tests\n");
+    return;
+  }
+  ok(there);
+  pagedb_file_close(f);
+  fault.block = 4096;
+  expect(pagedb_file_open(path, &o, &f), PAGEDB_EDIRECT);
+  assert_non_null(strstr(pagedb_last_fault()->what, "larger than the page"));
+  remove(path);
+  o.direct = PAGEDB_DIRECT_PREFERRED;
+  o.exclusive = 1;
+  ok(pagedb_file_open(path, &o, &f));
+  assert_false(pagedb_file_is_direct(f));
+  assert_int_equal(pagedb_file_alignment(f), 512);
+  write_filled(f, 3, 1);
+  pagedb_file_close(f);
+  remove(path);
+  o.page_size = 4096;
+  ok(pagedb_file_open(path, &o, &f));
+  assert_true(pagedb_file_is_direct(f));
+  pagedb_file_close(f);
+  fault.block = 0;
+  remove(path);
+}
 
 /* ------------------------------------------------------------------ ranges */
 
@@ -469,6 +612,213 @@ static void test_failed_sync_is_final(void **state)
   remove(path);
 }
 
+/* One page, one call. A run is one vectored call; on a database that is all
+** there is: io_uring must not write it. */
+static void test_calls(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  pagedb_file *f =
+      make_file(path, 4096, PAGEDB_TRAILING, PAGEDB_DIRECT_PREFERRED);
+  unsigned char *mem = pagedb_file_alloc(f, 300);
+  void *pages[300];
+  uint64_t lsns[300] = {0};
+  pagedb_run run[100];
+  memset(mem, 1, 300 * 4096);
+  for (int i = 0; i < 300; i++)
+    pages[i] = mem + (size_t)i * 4096;
+  for (unsigned i = 0; i < 100; i++)
+    run[i] =
+        (pagedb_run){i * 8, 3, &pages[i * 3], &lsns[i * 3], NULL, PAGEDB_OK};
+  unsigned writes = asked.writes, reads = asked.reads;
+  ok(pagedb_file_write(f, 1, 1, mem));
+  assert_int_equal(asked.writes - writes, 1);
+  assert_int_equal(asked.pieces, 1);
+  ok(pagedb_file_read(f, 1, mem, NULL));
+  assert_int_equal(asked.reads - reads, 1);
+  assert_int_equal(asked.pieces, 1);
+  ok(pagedb_file_write_runs(f, run, 100));
+  assert_int_equal(asked.writes - writes, 101);
+  assert_int_equal(asked.pieces, 3);
+  ok(pagedb_file_read_runs(f, run, 1));
+  assert_int_equal(asked.reads - reads, 2);
+  assert_int_equal(asked.pieces, 3);
+  run[0] = (pagedb_run){0, PAGEDB_RUN_MAX, pages, lsns, NULL, PAGEDB_OK};
+  ok(pagedb_file_write_runs(f, run, 1));
+  assert_int_equal(asked.writes - writes, 102);
+  pagedb_file_free(mem);
+  pagedb_file_close(f);
+  remove(path);
+}
+
+static void check_refused_runs(pagedb_store *s, void **pages)
+{
+  uint64_t lsns[PAGEDB_RUN_MAX + 1] = {0};
+  int errs[PAGEDB_RUN_MAX + 1];
+  pagedb_run r = {0, PAGEDB_RUN_MAX + 1, pages, lsns, errs, 0};
+  uint64_t n;
+  expect(s->write(s, &r, 1), PAGEDB_EMISUSE);
+  assert_int_equal(errs[PAGEDB_RUN_MAX], PAGEDB_EMISUSE);
+  expect(s->read(s, &r, 1), PAGEDB_EMISUSE);
+  r.count = 0;
+  expect(s->write(s, &r, 1), PAGEDB_EMISUSE);
+  assert_int_equal(r.err, PAGEDB_EMISUSE);
+  r.count = 1;
+  r.lsns = NULL;
+  expect(s->write(s, &r, 1), PAGEDB_EMISUSE);
+  ok(s->count(s, &n));
+  assert_int_equal(n, 0);
+}
+
+/* Runs that no store takes; and where the stores keep their record. */
+static void test_stores_refuse(void **state)
+{
+  (void)state;
+  static void *pages[PAGEDB_RUN_MAX + 1];
+  pagedb_store *s;
+  ok(pagedb_store_in_memory(4096, &s));
+  void *page = malloc(4096);
+  for (int i = 0; i <= PAGEDB_RUN_MAX; i++)
+    pages[i] = page;
+  assert_int_equal(s->record_at, 0);
+  check_refused_runs(s, pages);
+  pagedb_store_close(s);
+  free(page);
+  for (int trailing = 0; trailing < 2; trailing++) {
+    const char *path = temp_path();
+    pagedb_file *f =
+        make_file(path, 4096, trailing ? PAGEDB_TRAILING : PAGEDB_LEADING,
+                  PAGEDB_DIRECT_PREFERRED);
+    page = pagedb_file_alloc(f, 1);
+    for (int i = 0; i <= PAGEDB_RUN_MAX; i++)
+      pages[i] = page;
+    ok(pagedb_store_of_file(f, &s));
+    assert_int_equal(s->record_at, trailing ? 4096 - AT : 0);
+    check_refused_runs(s, pages);
+    pagedb_store_close(s);
+    pagedb_file_free(page);
+    pagedb_file_close(f);
+    remove(path);
+  }
+}
+
+/* A sector in the middle of a run cannot be read: that page fails, and is
+** named; its neighbours arrive. A write that fails fails as a run. */
+static void test_faults_in_runs(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  pagedb_file *f =
+      make_file(path, 4096, PAGEDB_TRAILING, PAGEDB_DIRECT_PREFERRED);
+  unsigned char *mem = pagedb_file_alloc(f, 8);
+  void *pages[8];
+  uint64_t lsns[8];
+  int errs[8];
+  memset(mem, 1, 8 * 4096);
+  for (int i = 0; i < 8; i++) {
+    pages[i] = mem + (size_t)i * 4096;
+    lsns[i] = (uint64_t)i + 1;
+  }
+  pagedb_run run[2] = {{10, 4, pages, lsns, errs, 0},
+                       {20, 4, pages + 4, lsns + 4, errs + 4, 0}};
+  fault.err = PAGEDB_EFULL;
+  fault.write = 1;
+  expect(pagedb_file_write_runs(f, run, 2), PAGEDB_EFULL);
+  assert_int_equal(pagedb_last_fault()->page, 10);
+  assert_int_equal(pagedb_last_fault()->sys, 28);
+  assert_string_equal(pagedb_last_fault()->path, path);
+  assert_int_equal(run[0].err, PAGEDB_EFULL);
+  for (int i = 0; i < 8; i++)
+    assert_int_equal(errs[i], i < 4 ? PAGEDB_EFULL : PAGEDB_OK);
+  assert_int_equal(run[1].err, PAGEDB_OK);
+  ok(pagedb_file_write_runs(f, run, 2));
+  memset(lsns, 0, sizeof lsns);
+  fault.err = PAGEDB_EIO;
+  fault.bad_from = 12 * 4096 + 512;
+  fault.bad_to = fault.bad_from + 512;
+  expect(pagedb_file_read_runs(f, run, 1), PAGEDB_EIO);
+  fault.bad_from = fault.bad_to = 0;
+  assert_int_equal(pagedb_last_fault()->page, 12);
+  assert_int_equal(pagedb_last_fault()->sys, 5);
+  assert_string_equal(pagedb_last_fault()->path, path);
+  assert_int_equal(run[0].err, PAGEDB_EIO);
+  for (uint64_t i = 0; i < 4; i++) {
+    assert_int_equal(errs[i], i == 2 ? PAGEDB_EIO : PAGEDB_OK);
+    assert_int_equal(lsns[i], i == 2 ? 0 : i + 1);
+  }
+  pagedb_file_free(mem);
+  pagedb_file_close(f);
+  remove(path);
+}
+
+static void *sync_in_thread(void *f)
+{
+  return (void *)(intptr_t)pagedb_file_sync(f);
+}
+
+/* The system tells of a lost write once, to one of the syncs under way. The
+** other must not call that write durable. */
+static void test_sync_beside_a_failing_one(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  pagedb_file *f =
+      make_file(path, 4096, PAGEDB_LEADING, PAGEDB_DIRECT_PREFERRED);
+  pthread_t failing, beside;
+  void *first, *second;
+  write_filled(f, 0, 1);
+  atomic_store(&slow_sync.wanted, 1);
+  assert_int_equal(pthread_create(&failing, NULL, sync_in_thread, f), 0);
+  while (!atomic_load(&slow_sync.entered))
+    usleep(100);
+  assert_int_equal(pthread_create(&beside, NULL, sync_in_thread, f), 0);
+  usleep(50000); /* enough for a sync that does not wait */
+  atomic_store(&slow_sync.go, 1);
+  pthread_join(failing, &first);
+  pthread_join(beside, &second);
+  expect((intptr_t)first, PAGEDB_ESYNC);
+  expect((intptr_t)second, PAGEDB_ESYNC);
+  pagedb_file_close(f);
+  remove(path);
+}
+
+static void *write_and_sync(void *arg)
+{
+  pagedb_file *f = arg;
+  void *page = pagedb_file_alloc(f, 1);
+  memset(page, 1, 4096);
+  for (unsigned i = 0; i < 20; i++)
+    if (pagedb_file_write(f, i, 1, page) != PAGEDB_OK ||
+        pagedb_file_sync(f) != PAGEDB_OK)
+      abort();
+  pagedb_file_free(page);
+  return NULL;
+}
+
+/* Threads that wait for one sync share the next. */
+static void test_syncs_are_shared(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  pagedb_file *f =
+      make_file(path, 4096, PAGEDB_LEADING, PAGEDB_DIRECT_PREFERRED);
+  pthread_t thread[8];
+  unsigned before = asked.syncs;
+  for (int i = 0; i < 8; i++)
+    assert_int_equal(pthread_create(&thread[i], NULL, write_and_sync, f), 0);
+  for (int i = 0; i < 8; i++)
+    pthread_join(thread[i], NULL);
+  unsigned syncs = asked.syncs - before;
+  print_message("8 threads x 20 syncs: %u of the system\n", syncs);
+  assert_true(syncs >= 20 && syncs <= 160);
+  before = asked.syncs;
+  ok(pagedb_file_sync(f));
+  ok(pagedb_file_sync(f));
+  assert_int_equal(asked.syncs - before, 2); /* nobody to share with */
+  pagedb_file_close(f);
+  remove(path);
+}
+
 /* ------------------------------------------------------------------ threads */
 
 typedef struct sharer {
@@ -595,6 +945,27 @@ static void test_interop(void **state)
   interop_of(16384);
 }
 
+/* The allocator's file: every page is sound but page 3, which is a hole. */
+static void test_interop_allocator_pages(void **state)
+{
+  (void)state;
+  pagedb_file_options o = {.read_only = 1};
+  pagedb_file *f;
+  uint64_t n, lsn;
+  ok(pagedb_file_open("tests/data/interop/alloc-4096.pages", &o, &f));
+  void *page = pagedb_file_alloc(f, 1);
+  ok(pagedb_file_count(f, &n));
+  assert_int_equal(n, 6);
+  for (uint64_t id = 0; id < n; id++) {
+    lsn = 1;
+    expect(pagedb_file_read(f, id, page, &lsn),
+           id == 3 ? PAGEDB_EMAGIC : PAGEDB_OK);
+    assert_int_equal(lsn, id == 3);
+  }
+  pagedb_file_free(page);
+  pagedb_file_close(f);
+}
+
 /* The memory store keeps the contract of a file. */
 static void test_memory_store(void **state)
 {
@@ -622,25 +993,42 @@ static void test_memory_store(void **state)
   pagedb_store_close(s);
 }
 
+/* A test that failed leaves no faults to the next. */
+static int no_faults(void **state)
+{
+  (void)state;
+  memset(&fault, 0, sizeof fault);
+  return 0;
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_open_options),
-      cmocka_unit_test(test_wrong_page_size),
-      cmocka_unit_test(test_foreign_files),
-      cmocka_unit_test(test_every_page_size),
-      cmocka_unit_test(test_direct_is_direct),
+      cmocka_unit_test_setup(test_open_options, no_faults),
+      cmocka_unit_test_setup(test_wrong_page_size, no_faults),
+      cmocka_unit_test_setup(test_wrong_database_page_size, no_faults),
+      cmocka_unit_test_setup(test_start_cannot_be_read, no_faults),
+      cmocka_unit_test_setup(test_foreign_files, no_faults),
+      cmocka_unit_test_setup(test_every_page_size, no_faults),
+      cmocka_unit_test_setup(test_direct_is_direct, no_faults),
+      cmocka_unit_test_setup(test_large_blocks, no_faults),
 #ifdef __linux__
-      cmocka_unit_test(test_direct_refused),
+      cmocka_unit_test_setup(test_direct_refused, no_faults),
 #endif
-      cmocka_unit_test(test_offsets_do_not_wrap),
-      cmocka_unit_test(test_beyond_4_gib_and_truncate),
-      cmocka_unit_test(test_runs),
-      cmocka_unit_test(test_faults_are_named),
-      cmocka_unit_test(test_failed_sync_is_final),
-      cmocka_unit_test(test_threads_share_a_file),
-      cmocka_unit_test(test_interop),
-      cmocka_unit_test(test_memory_store),
+      cmocka_unit_test_setup(test_offsets_do_not_wrap, no_faults),
+      cmocka_unit_test_setup(test_beyond_4_gib_and_truncate, no_faults),
+      cmocka_unit_test_setup(test_runs, no_faults),
+      cmocka_unit_test_setup(test_faults_are_named, no_faults),
+      cmocka_unit_test_setup(test_failed_sync_is_final, no_faults),
+      cmocka_unit_test_setup(test_calls, no_faults),
+      cmocka_unit_test_setup(test_stores_refuse, no_faults),
+      cmocka_unit_test_setup(test_faults_in_runs, no_faults),
+      cmocka_unit_test_setup(test_sync_beside_a_failing_one, no_faults),
+      cmocka_unit_test_setup(test_syncs_are_shared, no_faults),
+      cmocka_unit_test_setup(test_threads_share_a_file, no_faults),
+      cmocka_unit_test_setup(test_interop, no_faults),
+      cmocka_unit_test_setup(test_interop_allocator_pages, no_faults),
+      cmocka_unit_test_setup(test_memory_store, no_faults),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

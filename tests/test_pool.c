@@ -424,8 +424,10 @@ static void nap(void)
 static void wait_for(atomic_int *flag)
 {
   for (int i = 0; !atomic_load(flag); i++) {
-    if (i > 20000)
-      fail_msg("nobody came within 20 seconds");
+    if (i > 20000) {
+      print_error("nobody came within 20 seconds\n");
+      fail();
+    }
     nap();
   }
 }

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Fetch the sources of a Debian package: debsrc.sh PACKAGE DIR
+# The upstream tree is unpacked into DIR. The system's apt configuration is read,
+# never changed: its sources are copied into a private folder with source
+# entries added, and apt works in there. Needs no root.
+set -eu
+package=$1
+mkdir -p "$2"
+dir=$(cd "$2" && pwd)
+apt=$dir/.apt
+mkdir -p "$apt/lists/partial" "$apt/sources.list.d" "$apt/cache/archives/partial"
+
+# One-line entries: every "deb" line stands again as "deb-src". deb822 entries:
+# "Types: deb" becomes "Types: deb deb-src".
+for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+  [ -f "$list" ] || continue
+  sed -n 's/^[[:space:]]*deb[[:space:]]/deb-src /p' "$list" \
+    >"$apt/sources.list.d/src-$(basename "$list" .list).list"
+done
+for list in /etc/apt/sources.list.d/*.sources; do
+  [ -f "$list" ] || continue
+  sed 's/^Types:.*/Types: deb-src/' "$list" \
+    >"$apt/sources.list.d/src-$(basename "$list")"
+done
+options=(-q
+  -o "Dir::Etc::SourceList=/dev/null"
+  -o "Dir::Etc::SourceParts=$apt/sources.list.d"
+  -o "Dir::State::Lists=$apt/lists"
+  -o "Dir::Cache=$apt/cache"
+  -o "APT::Sandbox::User=$(id -un)")
+apt-get "${options[@]}" update >"$apt/log" 2>&1 || {
+  cat "$apt/log"
+  echo "debsrc: apt-get update failed"
+  exit 1
+}
+(cd "$apt" && apt-get "${options[@]}" source --download-only "$package" >>"$apt/log" 2>&1) || {
+  cat "$apt/log"
+  echo "debsrc: no source package $package"
+  exit 1
+}
+tarball=$(ls "$apt"/*.orig.tar.* | grep -v '\.asc$' | head -1)
+tar -xf "$tarball" -C "$dir" --strip-components=1
+echo "debsrc: $(basename "$tarball")"
