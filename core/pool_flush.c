@@ -55,31 +55,14 @@ static unsigned batch_capacity(const pagedb_owner *o)
 
 static void unwritten_add(frame *f)
 {
-  pagedb_owner *o = f->owner;
-  if (o->unwritten == NULL) {
-    f->list.next = f->list.prev = f;
-    o->unwritten = f;
-  } else {
-    f->list.next = o->unwritten;
-    f->list.prev = o->unwritten->list.prev;
-    f->list.prev->list.next = f;
-    f->list.next->list.prev = f;
-  }
-  o->nunwritten++;
+  list_push(&f->owner->unwritten, f);
+  f->owner->nunwritten++;
 }
 
 static void unwritten_remove(frame *f)
 {
-  pagedb_owner *o = f->owner;
-  o->nunwritten--;
-  if (f->list.next == f) {
-    o->unwritten = NULL;
-    return;
-  }
-  if (o->unwritten == f)
-    o->unwritten = f->list.next;
-  f->list.prev->list.next = f->list.next;
-  f->list.next->list.prev = f->list.prev;
+  list_remove(&f->owner->unwritten, f);
+  f->owner->nunwritten--;
 }
 
 void frame_set_dirty(frame *f)
@@ -397,8 +380,7 @@ static uint64_t *unwritten_ids(pagedb_owner *o, size_t *n)
   *n = 0;
   if (ids == NULL)
     return NULL;
-  frame *f = o->unwritten;
-  for (uint64_t i = 0; i < o->nunwritten; i++, f = f->list.next)
+  for (frame *f = o->unwritten; f != NULL; f = f->list.next)
     ids[(*n)++] = f->page;
   qsort(ids, *n, sizeof *ids, by_id);
   return ids;

@@ -26,26 +26,7 @@
 
 #include "pool_int.h"
 
-/* ------------------------------------------------------------------- lists */
-
-static void list_push(frame **list, frame *f)
-{
-  f->list.prev = NULL;
-  f->list.next = *list;
-  if (*list != NULL)
-    (*list)->list.prev = f;
-  *list = f;
-}
-
-static void list_remove(frame **list, frame *f)
-{
-  if (f->list.prev != NULL)
-    f->list.prev->list.next = f->list.next;
-  else
-    *list = f->list.next;
-  if (f->list.next != NULL)
-    f->list.next->list.prev = f->list.prev;
-}
+/* -------------------------------------------------------------------- ring */
 
 void frame_enter(pagedb_pool *p, frame *f)
 {

@@ -141,7 +141,7 @@ struct pagedb_owner {
   uint32_t class;
   _Atomic uint64_t want; /* PRESENT and the current epoch, as in an entry */
   _Atomic(node *) root;
-  frame *unwritten; /* frames that are dirty or writing, circular */
+  frame *unwritten; /* list of frames that are dirty or writing */
   uint64_t resident;
   uint64_t loading; /* pages being read or made */
   uint64_t nunwritten;
@@ -224,6 +224,26 @@ static inline frame *frame_of_pin(const pagedb_pin *pin)
 static inline uint32_t frame_bytes(const frame *f)
 {
   return (uint32_t)1 << f->slab->class;
+}
+
+/* Lists through frame->list: spare, free, unwritten. Under the lock. */
+static inline void list_push(frame **list, frame *f)
+{
+  f->list.prev = NULL;
+  f->list.next = *list;
+  if (*list != NULL)
+    (*list)->list.prev = f;
+  *list = f;
+}
+
+static inline void list_remove(frame **list, frame *f)
+{
+  if (f->list.prev != NULL)
+    f->list.prev->list.next = f->list.next;
+  else
+    *list = f->list.next;
+  if (f->list.next != NULL)
+    f->list.next->list.prev = f->list.prev;
 }
 
 /* ------------------------------------------------------------ pool_table.c */
