@@ -8,7 +8,7 @@
 #   make check-model  the frame protocol, checked by Spin
 #   make check-fuzz   FUZZ_SECONDS (20) of each fuzz target; FUZZ_SECONDS=3600 by hand
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
-#   make bench-core   ns per operation
+#   make bench-core   ns per operation; make bench-docs writes docs/benchmarks.md
 #   make deps format install uninstall clean help
 #
 # Variables: WERROR=1, PREFIX, DESTDIR, CC, CFLAGS.
@@ -50,7 +50,7 @@ WRAP_test_pagefile := -Wl,--wrap=os_datasync \
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-windows check-aarch64 \
-        check-format bench-core format install uninstall clean help variant
+        check-format check-header bench-core bench-docs format install uninstall clean help variant
 .SECONDARY:
 
 all: build/libpagedb.a variant
@@ -82,7 +82,7 @@ $(BENCH): $(OUT)/bench/bench_core.o $(LIB)
 
 # ------------------------------------------------------------------- checks
 
-check-quick: all check-format
+check-quick: all check-format check-header
 	tests/run.sh $(OUT) $(TESTS)
 	tests/run_example.sh $(EXAMPLE)
 
@@ -110,6 +110,14 @@ check-format:
 	  clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h'); \
 	else echo "check-format: no clang-format here, skipped"; fi
 
+# The public header stands alone, in C and in C++.
+check-header:
+	echo '#include "pagedb.h"' | $(CC) -std=c11 -Wall -Wextra -Wpedantic -Werror \
+	  -Icore -fsyntax-only -x c -
+	@if command -v g++ >/dev/null; then \
+	  echo '#include "pagedb.h"' | g++ -std=c++11 -Wall -Wextra -Werror -Icore \
+	    -fsyntax-only -x c++ -; fi
+
 check: deps
 	tests/check.sh
 
@@ -118,6 +126,10 @@ deps:
 
 bench-core: $(BENCH)
 	$(BENCH)
+
+bench-docs: $(BENCH)
+	$(BENCH) >$(OUT)/bench.md
+	cat bench/benchmarks.head.md $(OUT)/bench.md >docs/benchmarks.md
 
 # -------------------------------------------------------------- housekeeping
 
@@ -141,7 +153,7 @@ clean:
 	rm -rf build
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^---/,$$d' | head -20
+	@sed -n '/^\#/!q; s/^\# \{0,1\}//p' Makefile
 
 # For scripts: the value of a variable.
 print-%:

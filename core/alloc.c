@@ -375,6 +375,18 @@ static int read_super(pagedb_alloc *a)
   return walk_chain(a, head, count);
 }
 
+/* A power cut while the first superblock was written may leave one page of
+** zeros. It holds nothing that could be lost. */
+static int is_unborn(const pagedb_alloc *a, uint64_t pages, int err)
+{
+  size_t i = 0;
+  if (pages != 1 || err != PAGEDB_EMAGIC)
+    return 0;
+  while (i < a->store->page_size && a->pages[i] == 0)
+    i++;
+  return i == a->store->page_size;
+}
+
 static void alloc_free(pagedb_alloc *a)
 {
   pthread_mutex_destroy(&a->lock);
@@ -397,7 +409,9 @@ static int alloc_start(pagedb_alloc *a)
   if (err != PAGEDB_OK)
     return err;
   if (pages > 0)
-    return read_super(a);
+    err = read_super(a);
+  if (pages > 0 && !is_unborn(a, pages, err))
+    return err;
   a->next_new = 1;
   return commit_super(a, 0);
 }

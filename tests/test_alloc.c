@@ -301,6 +301,7 @@ static void test_not_a_superblock(void **state)
   pagedb_alloc *a;
   unsigned char p[PAGE] = {0};
   fault_store_poke(disk, 0, p);
+  fault_store_poke(disk, 1, p);
   expect(pagedb_alloc_open(fault_store_base(disk), NULL, &a), PAGEDB_EMAGIC);
   pagedb_page_stamp(p, PAGE, PAGEDB_LEADING, 0, 0);
   fault_store_poke(disk, 0, p);
@@ -316,6 +317,31 @@ static void test_not_a_superblock(void **state)
 }
 
 /* -------------------------------------------------------------- power cuts */
+
+/* A cut while the first superblock is written: it opens, as new. */
+static void test_cut_at_birth(void **state)
+{
+  (void)state;
+  for (uint64_t keep = 0; keep < 2; keep++) {
+    fault_store *disk = fault_store_new(PAGE);
+    pagedb_alloc *a;
+    fault_store_fail(disk, FAULT_SYNC, 1, 0, PAGEDB_ESYNC);
+    expect(pagedb_alloc_open(fault_store_base(disk), NULL, &a), PAGEDB_ESYNC);
+    fault_store *cut = fault_store_cut(disk, keep);
+    pagedb_alloc *b = open_on(cut);
+    assert_int_equal(take(b), 1);
+    pagedb_alloc_close(b);
+    fault_store_free(cut);
+    fault_store_free(disk);
+  }
+  fault_store *disk = fault_store_new(PAGE);
+  unsigned char p[PAGE] = {0};
+  fault_store_poke(disk, 0, p); /* the length got there, the page did not */
+  pagedb_alloc *a = open_on(disk);
+  assert_int_equal(take(a), 1);
+  pagedb_alloc_close(a);
+  fault_store_free(disk);
+}
 
 /*
 ** A world: disk, allocator, and what the last successful sync gave away. The
@@ -674,6 +700,7 @@ int main(void)
       cmocka_unit_test(test_interop),
       cmocka_unit_test(test_hostile),
       cmocka_unit_test(test_not_a_superblock),
+      cmocka_unit_test(test_cut_at_birth),
       cmocka_unit_test(test_power_cuts),
       cmocka_unit_test(test_power_cuts_control),
       cmocka_unit_test(test_cut_after_reuse),
