@@ -371,6 +371,25 @@ static void *misser(void *arg)
   return NULL;
 }
 
+/* The control: another thread reads the same disk without us. */
+static void *bare_reader(void *arg)
+{
+  while (!atomic_load(&stop))
+    bare_read_run(arg, 16);
+  return NULL;
+}
+
+static void with_company(void *(*company)(void *), void *arg, line *l)
+{
+  pthread_t t;
+  atomic_store(&stop, 0);
+  if (pthread_create(&t, NULL, company, arg) != 0)
+    exit(1);
+  group("pool hits beside another thread", l, 1);
+  atomic_store(&stop, 1);
+  pthread_join(t, NULL);
+}
+
 static pool_bench pool_open(pagedb_file *file, pagedb_store **store,
                             unsigned frames)
 {
@@ -425,15 +444,16 @@ static void bench_hits(pagedb_file *file)
   pool_bench walker = other;
   walker.pages = FILE_PAGES;
   walker.first = 0;
-  pthread_t t;
-  atomic_store(&stop, 0);
-  if (pthread_create(&t, NULL, misser, &walker) != 0)
-    exit(1);
-  line m[] = {
-      {"hit, one page, another thread misses", hit_run, &one, 400000, {0}}};
-  group("pool hits beside misses on the disk", m, 1);
-  atomic_store(&stop, 1);
-  pthread_join(t, NULL);
+  file_bench bare = {.at = 1, .page = buffer};
+  bare.fd = open(pagedb_file_path(file),
+                 O_RDONLY | (pagedb_file_is_direct(file) ? O_DIRECT : 0));
+  line alone = {
+      "hit, one page, it reads the disk by pread", hit_run, &one, 400000, {0}};
+  line beside = {
+      "hit, one page, it misses in the pool", hit_run, &one, 400000, {0}};
+  with_company(bare_reader, &bare, &alone);
+  with_company(misser, &walker, &beside);
+  close(bare.fd);
   must(pagedb_session_close(other.session));
   pool_close(&one, store);
 }
