@@ -47,6 +47,8 @@ BENCH  := $(OUT)/bench_core
 # The system calls that a test makes fail.
 WRAP_test_pagefile := -Wl,--wrap=os_datasync \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
+WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
+  -Wl,--wrap=os_aligned_alloc -Wl,--wrap=os_reserve
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-windows check-aarch64 \

@@ -335,6 +335,10 @@ static int make_room(pagedb_session *s, uint32_t class)
     pool_wait(p);
     return PAGEDB_OK;
   }
+  /* Room in the budget, and yet no frame: a slab could not be made. */
+  if (p->used + ((uint64_t)1 << class) <= p->capacity)
+    return pagedb_fault_set(PAGEDB_ENOMEM, 0, NULL, PAGEDB_NONE, 0, 0,
+                            "frames for the pool");
   p->stats.exhausted++;
   return pagedb_fault_set(PAGEDB_EEXHAUSTED, 0, NULL, PAGEDB_NONE, 0, 0,
                           "unpin pages or enlarge the pool");
