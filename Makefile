@@ -30,8 +30,9 @@ WARN    := -Wall -Wextra -Wpedantic $(if $(WERROR),-Werror)
 ALL     := -std=c11 $(WARN) -fPIC -Icore $(FLAGS_$(VARIANT)) -MMD -MP $(CFLAGS)
 LIBS    := -pthread
 
-OS_SRC := core/os_posix.c core/os_win.c core/os_queue.c
-ifeq ($(shell printf '\#include <liburing.h>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo y),y)
+# y if the compiler finds a header (after the ones that it needs).
+found = $(shell $(CC) -E $(1:%=-include %) -x c /dev/null >/dev/null 2>&1 && echo y)
+ifeq ($(call found,liburing.h),y)
 URING := -DPAGEDB_HAVE_URING
 LIBS  += -l:liburing.a
 endif
@@ -43,6 +44,7 @@ TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(wildcard tests/test_*.c))
 HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
 EXAMPLE := $(OUT)/substrate
 BENCH  := $(OUT)/bench_core
+SOURCES := $(wildcard $(addsuffix /*.[ch],core tests tests/* bench examples))
 
 # The system calls that a test makes fail.
 WRAP_test_pagefile := -Wl,--wrap=os_datasync \
@@ -52,10 +54,16 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-windows check-aarch64 \
-        check-format check-header bench-core bench-docs format install uninstall clean help variant
+        check-format check-header bench-core bench-docs format install uninstall clean help variant \
+        no-tests FORCE
 .SECONDARY:
 
-all: build/libpagedb.a variant
+# Without cmocka the library is made all the same, and the tests are not.
+all: build/libpagedb.a $(EXAMPLE) \
+     $(if $(call found,stdarg.h stddef.h stdint.h setjmp.h cmocka.h),$(TESTS),no-tests)
+
+no-tests:
+	@echo "the tests need libcmocka-dev (make deps): not built"
 
 build/libpagedb.a: $(LIB)
 	@mkdir -p build
@@ -63,7 +71,12 @@ build/libpagedb.a: $(LIB)
 
 variant: $(LIB) $(TESTS) $(EXAMPLE)
 
-$(OUT)/%.o: %.c
+# Other flags, another compiler, liburing come or gone: compile anew.
+$(OUT)/flags: FORCE
+	@mkdir -p $(OUT)
+	@echo '$(CC) $(ALL) $(URING)' | cmp -s - $@ || echo '$(CC) $(ALL) $(URING)' >$@
+
+$(OUT)/%.o: %.c $(OUT)/flags
 	@mkdir -p $(dir $@)
 	$(CC) $(ALL) $(URING) -c $< -o $@
 
@@ -84,16 +97,16 @@ $(BENCH): $(OUT)/bench/bench_core.o $(LIB)
 
 # ------------------------------------------------------------------- checks
 
-check-quick: all check-format check-header
-	tests/run.sh $(OUT) $(TESTS)
+check-quick: build/libpagedb.a variant check-format check-header
 	tests/run_example.sh $(EXAMPLE)
+	tests/run.sh $(OUT) $(TESTS)
 
 check-asan check-ubsan check-tsan:
 	$(MAKE) VARIANT=$(@:check-%=%) variant
 	PAGEDB_TEST_SCALE=small tests/run.sh build/$(@:check-%=%) \
 	  $(TESTS:$(OUT)/%=build/$(@:check-%=%)/%)
 
-check-valgrind: all
+check-valgrind: variant
 	PAGEDB_TEST_SCALE=small \
 	RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --fair-sched=yes" \
 	  tests/run.sh $(OUT) $(TESTS)
@@ -109,7 +122,7 @@ check-windows check-aarch64:
 
 check-format:
 	@if command -v clang-format >/dev/null; then \
-	  clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h'); \
+	  clang-format --dry-run -Werror $(SOURCES); \
 	else echo "check-format: no clang-format here, skipped"; fi
 
 # The public header stands alone, in C and in C++.
@@ -136,9 +149,9 @@ bench-docs: $(BENCH)
 # -------------------------------------------------------------- housekeeping
 
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $(SOURCES)
 
-install: all
+install: build/libpagedb.a
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 build/libpagedb.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 core/pagedb.h $(DESTDIR)$(PREFIX)/include/

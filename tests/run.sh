@@ -1,33 +1,48 @@
 #!/usr/bin/env bash
 # Run test programs one after the other: tests/run.sh OUTDIR PROGRAM ...
 # RUNNER (valgrind, wine, qemu) stands before each. A line per program; the
-# output of a failing one in full. Appends "passed failed" to $PAGEDB_TALLY.
+# output of a failing one in full. A program that ends without cmocka's sum has
+# failed, whatever its exit status. Appends "passed failed" to $PAGEDB_TALLY.
 set -u
 out=$1
 shift
 export PAGEDB_TEST_DIR=$out/tmp
 mkdir -p "$PAGEDB_TEST_DIR"
-passed=0 failed=0
+limit=${TEST_TIMEOUT:-300}
+passed=0 failed=0 skipped=0
+
+# sum WORD: the N of cmocka's "[  WORD  ] N test(s)", "" if it did not say so.
+sum() {
+  tr -d '\r' <"$log" | awk -v w="$1" '$1 == "[" && $2 == w && $5 ~ /^test\(s\)/ { n += $4 } END { print n }'
+}
+
 for program in "$@"; do
   name=$(basename "$program")
   log=$out/$name.log
   start=$(date +%s.%N)
-  timeout -k 5 "${TEST_TIMEOUT:-300}" ${RUNNER:-} "$program" >"$log" 2>&1
+  timeout -k 5 "$limit" ${RUNNER:-} "$program" >"$log" 2>&1
   status=$?
   took=$(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')
-  ok=$(tr -d '\r' <"$log" | awk '/^\[  PASSED  \]/ { n += $4 } END { print n }')
-  bad=$(tr -d '\r' <"$log" | awk '/^\[  FAILED  \] [0-9]+ test/ { n += $4 } END { print n }')
-  if [ $status -eq 0 ]; then
-    printf 'ok    %-18s %4s cases %6s s\n' "$name" "${ok:-1}" "$took"
+  ok=$(sum PASSED) bad=$(sum FAILED) skip=$(sum SKIPPED)
+  if [ $status -eq 0 ] && [ -n "$ok" ] && [ "${bad:-0}" -eq 0 ]; then
+    printf 'ok    %-18s %4s cases %6s s%s\n' "$name" "$ok" "$took" \
+      "${skip:+, $skip skipped}"
   else
-    [ $status -eq 124 ] && echo "$name: still running after ${TEST_TIMEOUT:-300} s, killed"
     cat "$log"
-    printf 'FAIL  %-18s exit status %s\n' "$name" "$status"
-    bad=${bad:-1}
+    # 137: it did not heed the first signal and was killed by the second.
+    case $status in
+    124 | 137) awk -v t="$took" -v l="$limit" 'BEGIN { exit !(t >= l) }' &&
+      echo "$name: still running after $limit s, killed" ;;
+    esac
+    [ -n "$ok" ] || echo "$name: ended before cmocka's sum"
+    printf 'FAIL  %-18s exit status %s %6s s\n' "$name" "$status" "$took"
+    [ "${bad:-0}" -gt 0 ] || bad=1
   fi
-  passed=$((passed + ${ok:-1} - (status != 0 && ${ok:-0} == 0)))
+  passed=$((passed + ${ok:-0}))
   failed=$((failed + ${bad:-0}))
+  skipped=$((skipped + ${skip:-0}))
 done
 [ -n "${PAGEDB_TALLY:-}" ] && echo "$passed $failed" >>"$PAGEDB_TALLY"
-echo "$passed passed, $failed failed"
+[ $skipped -eq 0 ] || more=", $skipped skipped"
+echo "$passed passed, $failed failed${more:-}"
 [ $failed -eq 0 ]

@@ -58,6 +58,9 @@ done
 programs=
 for source in tests/test_*.c; do
   name=$(basename "$source" .c)
+  # Linked statically, --wrap=malloc would also hit libc's and the thread
+  # library's own allocations, which do not expect to fail.
+  [ "$name" = test_oom ] && continue
   wrap=$(make -s --no-print-directory "print-WRAP_$name")
   # shellcheck disable=SC2086
   $cc $flags "$source" $objects "$out/cmocka.o" -o "$out/$name$suffix" -static $wrap -pthread
