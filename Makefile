@@ -1,6 +1,6 @@
 # page-db. Everything is built below build/.
 #
-#   make              build/libpagedb.a and the tests
+#   make              build/pagedb.so, the libraries, the tests
 #   make check        install what is missing (deps), then all tests: check-quick,
 #                     sanitizers, valgrind, model, fuzz
 #   make check-quick  all tests once, the example, format of the sources
@@ -40,11 +40,17 @@ endif
 CORE   := $(wildcard core/*.c)
 OBJ    := $(CORE:%.c=$(OUT)/%.o)
 LIB    := $(OUT)/libpagedb.a
+# The VFS, twice: for a host that links it, and to be loaded.
+VFS    := $(wildcard vfs/*.c)
+LINKED := $(VFS:%.c=$(OUT)/linked/%.o)
+LOADED := $(VFS:%.c=$(OUT)/loaded/%.o)
+SQLIB  := $(OUT)/libpagedb_sqlite.a
+SO     := $(OUT)/pagedb.so
 TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(wildcard tests/test_*.c))
 HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
 EXAMPLE := $(OUT)/substrate
 BENCH  := $(OUT)/bench_core
-SOURCES := $(wildcard $(addsuffix /*.[ch],core tests tests/* bench examples))
+SOURCES := $(wildcard $(addsuffix /*.[ch],core vfs tool tests tests/* bench examples))
 
 # The system calls that a test makes fail.
 WRAP_test_pagefile := -Wl,--wrap=os_datasync \
@@ -59,13 +65,16 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
 .SECONDARY:
 
 # Without cmocka the library is made all the same, and the tests are not.
-all: build/libpagedb.a $(EXAMPLE) \
+all: build/libpagedb.a build/libpagedb_sqlite.a build/pagedb.so $(EXAMPLE) \
      $(if $(call found,stdarg.h stddef.h stdint.h setjmp.h cmocka.h),$(TESTS),no-tests)
 
-no-tests:
+no-tests: build/libpagedb.a $(EXAMPLE)
 	@echo "the tests need libcmocka-dev (make deps): not built"
 
 build/libpagedb.a: $(LIB)
+build/libpagedb_sqlite.a: $(SQLIB)
+build/pagedb.so: $(SO)
+build/libpagedb.a build/libpagedb_sqlite.a build/pagedb.so:
 	@mkdir -p build
 	cp $< $@
 
@@ -80,9 +89,23 @@ $(OUT)/%.o: %.c $(OUT)/flags
 	@mkdir -p $(dir $@)
 	$(CC) $(ALL) $(URING) -c $< -o $@
 
+$(OUT)/linked/%.o: %.c $(OUT)/flags
+	@mkdir -p $(dir $@)
+	$(CC) $(ALL) -DSQLITE_CORE -c $< -o $@
+
+$(OUT)/loaded/%.o: %.c $(OUT)/flags
+	@mkdir -p $(dir $@)
+	$(CC) $(ALL) -fvisibility=hidden -c $< -o $@
+
 $(LIB): $(OBJ)
+$(SQLIB): $(LINKED)
+$(LIB) $(SQLIB):
 	rm -f $@
 	$(AR) rcs $@ $^
+
+# Nothing but libc at run time, and no symbol but the entry points.
+$(SO): $(LOADED) $(LIB)
+	$(CC) $(ALL) -shared $^ -o $@ -Wl,--exclude-libs,ALL $(LIBS)
 
 $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)

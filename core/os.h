@@ -62,6 +62,21 @@ int os_open(const char *path, unsigned flags, os_file **out, os_geometry *geo);
 void os_close(os_file *f);
 
 /*
+** A handle over a descriptor that belongs to somebody else (SQLite's VFS), who
+** keeps it open for longer than this handle lives; os_close of it closes
+** nothing. PAGEDB_ENOMEM; PAGEDB_ECANTOPEN where there are no descriptors.
+*/
+int os_borrow(int fd, os_file **out);
+
+/*
+** Make a borrowed descriptor direct: PAGEDB_OK and *geo, or PAGEDB_EDIRECT and
+** the descriptor as it was. os_undirect takes it back: before the owner hands
+** the descriptor to somebody who knows nothing of alignment.
+*/
+int os_make_direct(os_file *f, os_geometry *geo);
+void os_undirect(os_file *f);
+
+/*
 ** Transfer all of iov[0..n) at byte offset off. Partial transfers are carried
 ** on, EINTR is retried. os_readv stores in *done the bytes read, fewer than
 ** asked only at the end of the file (that is PAGEDB_OK). n <= OS_IOV_MAX.

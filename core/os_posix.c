@@ -38,6 +38,7 @@
 
 struct os_file {
   int fd;
+  int borrowed;
 };
 
 _Static_assert(sizeof(os_iov) == sizeof(struct iovec) &&
@@ -86,6 +87,13 @@ static int set_direct(int fd)
 {
   int flags = fcntl(fd, F_GETFL);
   return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_DIRECT);
+}
+
+static void unset_direct(int fd)
+{
+  int flags = fcntl(fd, F_GETFL);
+  if (flags >= 0)
+    fcntl(fd, F_SETFL, flags & ~O_DIRECT);
 }
 
 /* Kernels before 6.1 do not tell: find the smallest block that a read accepts.
@@ -139,6 +147,11 @@ static void not_for_children(void *p, size_t bytes)
 static int set_direct(int fd)
 {
   return fcntl(fd, F_NOCACHE, 1);
+}
+
+static void unset_direct(int fd)
+{
+  fcntl(fd, F_NOCACHE, 0);
 }
 
 /* Nothing to ask: transfers that are not aligned go through the cache, and
@@ -233,6 +246,7 @@ int os_open(const char *path, unsigned flags, os_file **out, os_geometry *geo)
   os_file *f = malloc(sizeof *f);
   if (f == NULL)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, path, PAGEDB_NONE, 0, 0, NULL);
+  f->borrowed = 0;
   f->fd = open_fd(path, flags, &made);
   if (f->fd < 0) {
     int sys = errno;
@@ -256,8 +270,39 @@ void os_close(os_file *f)
 {
   if (f == NULL)
     return;
-  close(f->fd);
+  if (!f->borrowed)
+    close(f->fd);
   free(f);
+}
+
+int os_borrow(int fd, os_file **out)
+{
+  os_file *f = malloc(sizeof *f);
+  if (f == NULL)
+    return pagedb_fault_set(PAGEDB_ENOMEM, 0, NULL, PAGEDB_NONE, 0, 0, NULL);
+  *f = (os_file){fd, 1};
+  *out = f;
+  return PAGEDB_OK;
+}
+
+int os_make_direct(os_file *f, os_geometry *geo)
+{
+  *geo = (os_geometry){0, 1, 1};
+  errno = 0;
+  if (set_direct(f->fd) == 0 && ask_direct(f->fd, geo)) {
+    geo->direct = 1;
+    return PAGEDB_OK;
+  }
+  int sys = errno;
+  os_undirect(f);
+  *geo = (os_geometry){0, 1, 1};
+  return pagedb_fault_set(PAGEDB_EDIRECT, sys, NULL, PAGEDB_NONE, 0, 0,
+                          "the file system has no Direct I/O");
+}
+
+void os_undirect(os_file *f)
+{
+  unset_direct(f->fd);
 }
 
 int os_file_fd(const os_file *f)

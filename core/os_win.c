@@ -263,6 +263,27 @@ static int transfer(os_file *f, const os_iov *iov, int n, uint64_t off,
   return PAGEDB_OK;
 }
 
+int os_borrow(int fd, os_file **out)
+{
+  (void)fd;
+  (void)out;
+  return pagedb_fault_set(PAGEDB_ECANTOPEN, 0, NULL, PAGEDB_NONE, 0, 0,
+                          "Windows has handles, not descriptors");
+}
+
+int os_make_direct(os_file *f, os_geometry *geo)
+{
+  (void)f;
+  *geo = (os_geometry){0, 1, 1};
+  return pagedb_fault_set(PAGEDB_EDIRECT, 0, NULL, PAGEDB_NONE, 0, 0,
+                          "only at its opening can a handle be made direct");
+}
+
+void os_undirect(os_file *f)
+{
+  (void)f;
+}
+
 int os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *done)
 {
   return transfer(f, iov, n, off, 0, done);

@@ -78,7 +78,8 @@ const char *pagedb_version(void);
   X(EFREE, 20, 21, "the page id cannot be freed: it was never allocated")      \
   X(EDOUBLEFREE, 21, 21, "the page id is free already")                        \
   X(EIDS, 22, 13, "no page id is left")                                        \
-  X(EMISUSE, 23, 21, "the call breaks the function's contract")
+  X(EMISUSE, 23, 21, "the call breaks the function's contract")                \
+  X(EUNSTAMPED, 24, 8202, "the page carries no stamp")
 
 typedef enum pagedb_err {
 #define X(name, value, sqlite, sentence) PAGEDB_##name = value,
@@ -444,6 +445,10 @@ int pagedb_fetch_resident(pagedb_session *s, pagedb_owner *o, uint64_t id,
 /* Release the latch, if this pin holds one, and the pin. */
 void pagedb_unpin(pagedb_pin *pin);
 
+/* Release one of the session's pins of the page at `data` when the pin itself
+** is not at hand. No latch may be held through it. */
+void pagedb_unpin_data(pagedb_session *s, void *data);
+
 /*
 ** Latches order access to the content of a page among threads: many shared
 ** or one exclusive. They wait. A pin holds at most one latch; a session that
@@ -510,6 +515,13 @@ int pagedb_discard_from(pagedb_owner *o, uint64_t first);
 ** PAGEDB_EBUSY, and nothing done, while the owner has dirty pages.
 */
 int pagedb_invalidate(pagedb_owner *o);
+
+/*
+** Give up what was changed and not written: wait for writes under way, forget
+** every change, then forget all pages as pagedb_invalidate does. Pins stay
+** valid.
+*/
+void pagedb_abandon(pagedb_owner *o);
 
 /* 1 if the page is in the pool (it may be gone a moment later). */
 int pagedb_resident(pagedb_owner *o, uint64_t id);

@@ -133,6 +133,20 @@ void pagedb_unpin(pagedb_pin *pin)
   pin->data = NULL;
 }
 
+void pagedb_unpin_data(pagedb_session *s, void *data)
+{
+  pagedb_pin pin = {.data = data, .session = s, .slot = PIN_COUNTED};
+  uint32_t named = frame_of_pin(&pin)->loc + 1;
+  for (uint32_t used = ~s->free_slots; used != 0; used &= used - 1) {
+    uint32_t i = (uint32_t)__builtin_ctz(used);
+    if (atomic_load_explicit(&s->slot[i], memory_order_relaxed) == named) {
+      pin.slot = i;
+      break;
+    }
+  }
+  pagedb_unpin(&pin);
+}
+
 uint64_t pagedb_pin_lsn(const pagedb_pin *pin)
 {
   return atomic_load_explicit(&frame_of_pin(pin)->lsn, memory_order_relaxed);
@@ -539,21 +553,42 @@ static void orphan_all(pagedb_owner *o)
       frame_orphan(p, f);
 }
 
+/* Under the lock, nothing unwritten: no page that is here now is found again. */
+static void next_epoch(pagedb_owner *o)
+{
+  uint64_t epoch = (atomic_load(&o->want) + PTE_EPOCH_ONE) & PTE_EPOCH_MASK;
+  if (epoch == 0)
+    orphan_all(o);
+  atomic_store(&o->want, epoch | PTE_PRESENT);
+}
+
 int pagedb_invalidate(pagedb_owner *o)
 {
   int err = PAGEDB_OK;
   pthread_mutex_lock(&o->pool->lock);
-  if (o->nunwritten > 0) {
+  if (o->nunwritten > 0)
     err = pagedb_fault_set(PAGEDB_EBUSY, 0, o->store->name, o->unwritten->page,
                            0, 0, "the page is not written yet");
-  } else {
-    uint64_t epoch = (atomic_load(&o->want) + PTE_EPOCH_ONE) & PTE_EPOCH_MASK;
-    if (epoch == 0)
-      orphan_all(o);
-    atomic_store(&o->want, epoch | PTE_PRESENT);
-  }
+  else
+    next_epoch(o);
   pthread_mutex_unlock(&o->pool->lock);
   return err;
+}
+
+void pagedb_abandon(pagedb_owner *o)
+{
+  pthread_mutex_lock(&o->pool->lock);
+  while (o->unwritten != NULL) {
+    frame *f = o->unwritten;
+    while (f != NULL && f->writing)
+      f = f->list.next;
+    if (f != NULL)
+      frame_forget_changes(f);
+    else
+      pool_wait(o->pool);
+  }
+  next_epoch(o);
+  pthread_mutex_unlock(&o->pool->lock);
 }
 
 int pagedb_resident(pagedb_owner *o, uint64_t id)

@@ -1,0 +1,342 @@
+/*
+** checkpoint.c - what a WAL brings into the database file, and what enters a
+*WAL.
+**
+** A checkpoint's xWrite is the only call of it whose result SQLite honours:
+** CKPT_DONE's is ignored, and a partial checkpoint tells all processes right
+** after it that the pages are in the file. So when xWrite returns OK, the page
+*is
+** written: through the system's cache, at once, with its stamp. The frame in
+*the
+** pool, if there is one, gets the content after that; no reader can be using
+*the
+** page from the file at that time, for its snapshot has it in the WAL.
+**
+** Power cut: the WAL was synced before the first page is written, and is
+*restarted
+** only after the xSync at the end. Until then every page written here is still
+*in
+** it. One thing is not: a page behind the file's former end that SQLite never
+** writes. So before a page 1 that counts more pages goes to disk (it comes
+*first),
+** those are made stamped zero pages, and synced.
+**
+** The observer: a page that cannot be stamped has to be refused before the
+*commit,
+** that is, when it enters the WAL. So the WAL of a stamped database is opened
+** through a file that passes everything on and looks at each page.
+*/
+#include <stdlib.h>
+#include <string.h>
+
+#include "vfs_int.h"
+
+/* Layout of the wal-index (SQLite's walformat, section 2). */
+enum {
+  INDEX_BACKFILL = 24,
+  INDEX_ATTEMPTED = 32,
+  INDEX_PAGES = 34, /* first page number in region 0 */
+  INDEX_PER_REGION = 4096,
+  INDEX_IN_FIRST = INDEX_PER_REGION - INDEX_PAGES,
+  WAL_HEADER = 32,
+  WAL_FRAME_HEADER = 24
+};
+
+static uint32_t be32(const uint8_t *p)
+{
+  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 |
+         p[3];
+}
+
+/* -------------------------------------------------------------- checkpoint */
+
+void ckpt_start(conn *c)
+{
+  txn_abandon(c);
+  c->file->overwrite = 0;
+  c->file->ckpt_lsn = shared_next_lsn(c->file);
+  c->ckpt = 1;
+}
+
+void ckpt_done(conn *c)
+{
+  c->ckpt = 0;
+}
+
+/* The pages that this checkpoint is going to write, from the wal-index. Without
+** one (exclusive mode keeps it in memory) the set stays empty. */
+static void ckpt_set(const conn *c, bitmap *set)
+{
+  if (c->shm == NULL)
+    return;
+  uint32_t from = c->shm[INDEX_BACKFILL], to = c->shm[INDEX_ATTEMPTED];
+  for (uint32_t frame = from + 1; frame <= to; frame++) {
+    uint32_t at = frame - 1, region = 0, word = INDEX_PAGES + at;
+    if (at >= INDEX_IN_FIRST) {
+      region = 1 + (at - INDEX_IN_FIRST) / INDEX_PER_REGION;
+      word = (at - INDEX_IN_FIRST) % INDEX_PER_REGION;
+    }
+    if ((int)region >= c->nregions || c->regions[region] == NULL)
+      return;
+    uint32_t page = c->regions[region][word];
+    if (page > 0)
+      bitmap_add(set, page - 1);
+  }
+}
+
+static int refuse(shared *s, uint64_t id, const char *why)
+{
+  return shared_refuse(s, SQLITE_IOERR_WRITE,
+                       "the write-ahead log holds %s for this stamped database "
+                       "(page %llu): nothing of it was written; run PRAGMA "
+                       "pagedb_unstamp, then checkpoint again",
+                       why, (unsigned long long)(id + 1));
+}
+
+/* An empty file learns what it is from the first page of its first checkpoint.
+ */
+static int ckpt_first_page(conn *c, const uint8_t *buf, uint32_t n,
+                           uint64_t off)
+{
+  shared *s = c->file;
+  header h;
+  header_parse(buf, n, &h);
+  pthread_mutex_lock(&s->lock);
+  int err =
+      shared_set_page_size(s, pagedb_page_size_ok(n, PAGEDB_TRAILING) ? n : 0);
+  atomic_store(&s->stamped, off == 0 && h.valid && c->want_stamps &&
+                                h.page_size == n &&
+                                h.reserve == PAGEDB_RECORD_SIZE);
+  atomic_store(&s->count, 0);
+  pthread_mutex_unlock(&s->lock);
+  return err;
+}
+
+/* Page 1 of a checkpoint: what it changes about the file. */
+static int ckpt_page1(conn *c, const uint8_t *buf, uint32_t n)
+{
+  shared *s = c->file;
+  header h;
+  header_parse(buf, n, &h);
+  uint64_t from = atomic_load(&s->count), filled = 0;
+  int err = PAGEDB_OK;
+  if (atomic_load(&s->stamped) && h.valid && h.count > from) {
+    bitmap set = {0};
+    ckpt_set(c, &set);
+    err = fill_holes(c, from, h.count, &set, s->ckpt_lsn, &filled);
+    bitmap_clear(&set);
+  }
+  if (err == PAGEDB_OK && filled > 0)
+    err = io_sync(s);
+  if (err == PAGEDB_OK && h.valid) {
+    atomic_store(&s->count, h.count);
+    atomic_store(&s->wal, h.wal);
+  }
+  return err;
+}
+
+static int ckpt_page(conn *c, const uint8_t *buf, uint32_t n, uint64_t id)
+{
+  shared *s = c->file;
+  int err = id == 0 ? ckpt_page1(c, buf, n) : PAGEDB_OK;
+  if (err != PAGEDB_OK)
+    return err;
+  uint8_t *page = conn_bounce(c);
+  if (page == NULL)
+    return PAGEDB_ENOMEM;
+  memcpy(page, buf, n);
+  if (atomic_load(&s->stamped) && !pagedb_is_lock_page(id, n)) {
+    if (id == 0)
+      page[HEADER_WRITE_VERSION] =
+          (uint8_t)(GUARD | (page[HEADER_WRITE_VERSION] & ~GUARD_MASK));
+    pagedb_page_stamp(page, n, PAGEDB_TRAILING, id, s->ckpt_lsn);
+  }
+  err = io_write(s, page, n, id * n);
+  if (err != PAGEDB_OK)
+    return err;
+  atomic_fetch_add(&pagedb_globals.count.page_writes, 1);
+  frame_refresh(c, id, buf);
+  state_ours(s, id == 0 ? buf + HEADER_CHANGE_COUNTER : NULL);
+  return PAGEDB_OK;
+}
+
+int ckpt_write(conn *c, const void *buf, int n, uint64_t off)
+{
+  shared *s = c->file;
+  uint64_t size = atomic_load(&s->page_size);
+  int err = PAGEDB_OK;
+  header h;
+  if (size == 0)
+    err = ckpt_first_page(c, buf, (uint32_t)n, off);
+  size = atomic_load(&s->page_size);
+  if (err != PAGEDB_OK)
+    return shared_report(s, err, SQLITE_IOERR_WRITE);
+  int stamped = atomic_load(&s->stamped);
+  if (size == 0 || (uint64_t)n != size || off % size != 0) {
+    if (stamped)
+      return refuse(s, size == 0 ? 0 : off / size, "pages of another size");
+    err = write_through(c, buf, (uint64_t)n, off);
+    return shared_report(s, err, SQLITE_IOERR_WRITE);
+  }
+  header_parse(buf, (size_t)n, &h);
+  if (stamped && off == 0 &&
+      (!h.valid || h.page_size != size || h.reserve != PAGEDB_RECORD_SIZE))
+    return refuse(s, 0, "a page 1 that does not keep 32 bytes of each page");
+  if (stamped && !pagedb_is_lock_page(off / size, (uint32_t)size) &&
+      !tail_is_ours(buf, (uint32_t)size))
+    return refuse(s, off / size, "a page that uses the 32 bytes at its end");
+  err = ckpt_page(c, buf, (uint32_t)n, off / size);
+  return shared_report(s, err, SQLITE_IOERR_WRITE);
+}
+
+/* ---------------------------------------------------------------- observer */
+
+typedef struct wal_file {
+  sqlite3_file base;
+  sqlite3_file *parent;
+  shared *file;
+  uint32_t page; /* of the frame whose header was written last */
+} wal_file;
+
+static sqlite3_file *wal_parent(sqlite3_file *f)
+{
+  return ((wal_file *)f)->parent;
+}
+
+static int wal_close(sqlite3_file *f)
+{
+  sqlite3_file *parent = wal_parent(f);
+  int rc = parent->pMethods->xClose(parent);
+  free(parent);
+  ((wal_file *)f)->parent = NULL;
+  f->pMethods = NULL;
+  return rc;
+}
+
+static int wal_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
+{
+  return wal_parent(f)->pMethods->xRead(wal_parent(f), buf, n, off);
+}
+
+/* Whether SQLite writes a page that cannot be stamped into the log. */
+static int wal_refuses(wal_file *w, const uint8_t *buf, uint32_t n,
+                       sqlite3_int64 off)
+{
+  shared *s = w->file;
+  uint32_t size = atomic_load(&s->page_size);
+  header h;
+  if (off < WAL_HEADER || size == 0 || !atomic_load(&s->stamped))
+    return 0;
+  uint64_t at = (uint64_t)(off - WAL_HEADER) % (size + WAL_FRAME_HEADER);
+  if (at == 0 && n == WAL_FRAME_HEADER)
+    w->page = be32(buf);
+  /* A sync in the middle of a frame cuts it in two: the tail is in the second
+  ** part. */
+  if (at < WAL_FRAME_HEADER || at + n != size + WAL_FRAME_HEADER ||
+      n < PAGEDB_RECORD_SIZE || w->page == 0 ||
+      pagedb_is_lock_page(w->page - 1, size))
+    return 0;
+  header_parse(buf, n, &h);
+  if (w->page == 1 && n == size &&
+      (!h.valid || h.page_size != size || h.reserve != PAGEDB_RECORD_SIZE))
+    return 1;
+  return !tail_is_ours(buf, n);
+}
+
+static int wal_write(sqlite3_file *f, const void *buf, int n, sqlite3_int64 off)
+{
+  wal_file *w = (wal_file *)f;
+  if (wal_refuses(w, buf, (uint32_t)n, off))
+    return shared_refuse(
+        w->file, SQLITE_IOERR_WRITE,
+        "refused to write page %u into the log of this stamped "
+        "database: it does not keep the 32 bytes at its end "
+        "free; run PRAGMA pagedb_unstamp first",
+        w->page);
+  return w->parent->pMethods->xWrite(w->parent, buf, n, off);
+}
+
+static int wal_truncate(sqlite3_file *f, sqlite3_int64 size)
+{
+  return wal_parent(f)->pMethods->xTruncate(wal_parent(f), size);
+}
+
+static int wal_sync(sqlite3_file *f, int flags)
+{
+  return wal_parent(f)->pMethods->xSync(wal_parent(f), flags);
+}
+
+static int wal_size(sqlite3_file *f, sqlite3_int64 *size)
+{
+  return wal_parent(f)->pMethods->xFileSize(wal_parent(f), size);
+}
+
+static int wal_lock(sqlite3_file *f, int level)
+{
+  return wal_parent(f)->pMethods->xLock(wal_parent(f), level);
+}
+
+static int wal_unlock(sqlite3_file *f, int level)
+{
+  return wal_parent(f)->pMethods->xUnlock(wal_parent(f), level);
+}
+
+static int wal_check_reserved(sqlite3_file *f, int *out)
+{
+  return wal_parent(f)->pMethods->xCheckReservedLock(wal_parent(f), out);
+}
+
+static int wal_control(sqlite3_file *f, int op, void *arg)
+{
+  return wal_parent(f)->pMethods->xFileControl(wal_parent(f), op, arg);
+}
+
+static int wal_sector(sqlite3_file *f)
+{
+  return wal_parent(f)->pMethods->xSectorSize(wal_parent(f));
+}
+
+static int wal_device(sqlite3_file *f)
+{
+  return wal_parent(f)->pMethods->xDeviceCharacteristics(wal_parent(f));
+}
+
+static const sqlite3_io_methods wal_methods = {
+    .iVersion = 1,
+    .xClose = wal_close,
+    .xRead = wal_read,
+    .xWrite = wal_write,
+    .xTruncate = wal_truncate,
+    .xSync = wal_sync,
+    .xFileSize = wal_size,
+    .xLock = wal_lock,
+    .xUnlock = wal_unlock,
+    .xCheckReservedLock = wal_check_reserved,
+    .xFileControl = wal_control,
+    .xSectorSize = wal_sector,
+    .xDeviceCharacteristics = wal_device};
+
+int wal_file_bytes(void)
+{
+  return (int)sizeof(wal_file);
+}
+
+int wal_observe(sqlite3_file *f, conn *c, sqlite3_vfs *parent, const char *name,
+                int flags, int *out_flags)
+{
+  wal_file *w = (wal_file *)f;
+  w->parent = calloc(1, (size_t)parent->szOsFile);
+  if (w->parent == NULL)
+    return SQLITE_NOMEM;
+  int rc = parent->xOpen(parent, name, w->parent, flags, out_flags);
+  if (rc != SQLITE_OK) {
+    if (w->parent->pMethods != NULL)
+      w->parent->pMethods->xClose(w->parent);
+    free(w->parent);
+    return rc;
+  }
+  w->file = c->file;
+  w->page = 0;
+  f->pMethods = &wal_methods;
+  return SQLITE_OK;
+}

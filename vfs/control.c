@@ -1,0 +1,205 @@
+/*
+** control.c - xFileControl: what SQLite tells a file besides reading and
+** writing, and the PRAGMAs that need the file itself.
+**
+** A PRAGMA's answer is a string in arg[0], an error's sentence likewise.
+*/
+#include <stdlib.h>
+#include <string.h>
+
+#include "vfs_int.h"
+
+static int parent_control(conn *c, int op, void *arg)
+{
+  return c->parent->pMethods->xFileControl(c->parent, op, arg);
+}
+
+/* ----------------------------------------------------------------- PRAGMAs */
+
+sqlite3_int64 parse_bytes(const char *s)
+{
+  char *end;
+  double n = strtod(s, &end);
+  static const struct {
+    const char *name;
+    int shift;
+  } units[] = {{"", 0},    {"k", 10},   {"kb", 10}, {"kib", 10}, {"m", 20},
+               {"mb", 20}, {"mib", 20}, {"g", 30},  {"gb", 30},  {"gib", 30}};
+  while (*end == ' ')
+    end++;
+  for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+    if (end != s && n >= 0 && n < 1e15 &&
+        sqlite3_stricmp(end, units[i].name) == 0)
+      return (sqlite3_int64)(n * (double)((sqlite3_int64)1 << units[i].shift));
+  return -1;
+}
+
+static int pragma_pool_size(conn *c, char **arg)
+{
+  pagedb_pool_stats st;
+  pagedb_pool *pool = pool_get();
+  (void)c;
+  if (arg[2] != NULL) {
+    sqlite3_int64 bytes = parse_bytes(arg[2]);
+    if (bytes < 65536) {
+      arg[0] =
+          sqlite3_mprintf("pagedb_pool_size: '%s' is not a size of at least "
+                          "64 KiB (bytes, or a number with KiB, MiB, GiB)",
+                          arg[2]);
+      return SQLITE_ERROR;
+    }
+    int err = pagedb_pool_resize(pool, (uint64_t)bytes, NULL);
+    if (err == PAGEDB_ERANGE) {
+      arg[0] =
+          sqlite3_mprintf("pagedb_pool_size: the most that this process can "
+                          "set now is %lld bytes; a larger pool has to be "
+                          "asked for when it starts (PAGEDB_POOL_SIZE)",
+                          (sqlite3_int64)pagedb_last_fault()->expected);
+      return SQLITE_ERROR;
+    }
+    atomic_store(&pagedb_globals.pool_quarter, (uint64_t)bytes / 4);
+  }
+  pagedb_pool_stats_get(pool, &st);
+  arg[0] = sqlite3_mprintf("%lld", (sqlite3_int64)st.capacity_bytes);
+  return SQLITE_OK;
+}
+
+static int pragma_verify(conn *c, char **arg)
+{
+  if (arg[2] != NULL) {
+    if (sqlite3_stricmp(arg[2], "on") != 0 &&
+        sqlite3_stricmp(arg[2], "off") != 0 && strcmp(arg[2], "1") != 0 &&
+        strcmp(arg[2], "0") != 0) {
+      arg[0] = sqlite3_mprintf("pagedb_verify is on or off, not '%s'", arg[2]);
+      return SQLITE_ERROR;
+    }
+    c->verify = sqlite3_stricmp(arg[2], "on") == 0 || strcmp(arg[2], "1") == 0;
+  }
+  arg[0] = sqlite3_mprintf("%s", c->verify ? "on" : "off");
+  return SQLITE_OK;
+}
+
+static int pragma_lsn(conn *c, char **arg)
+{
+  if (!atomic_load(&c->file->stamped)) {
+    arg[0] = sqlite3_mprintf("0");
+    return SQLITE_OK;
+  }
+  arg[0] = sqlite3_mprintf("%lld", (sqlite3_int64)atomic_load(&c->file->lsn));
+  return SQLITE_OK;
+}
+
+static int pragma_stamp(conn *c, char **arg)
+{
+  int adopt = arg[2] != NULL && sqlite3_stricmp(arg[2], "adopt") == 0;
+  if (arg[2] != NULL && !adopt) {
+    arg[0] = sqlite3_mprintf("pagedb_stamp takes no value, or adopt");
+    return SQLITE_ERROR;
+  }
+  return stamp_file(c, adopt, &arg[0]);
+}
+
+static int pragma_unstamp(conn *c, char **arg)
+{
+  return unstamp_file(c, &arg[0]);
+}
+
+static int pragma(conn *c, char **arg)
+{
+  static const struct {
+    const char *name;
+    int (*run)(conn *, char **);
+  } known[] = {{"pagedb_pool_size", pragma_pool_size},
+               {"pagedb_verify", pragma_verify},
+               {"pagedb_lsn", pragma_lsn},
+               {"pagedb_stamp", pragma_stamp},
+               {"pagedb_unstamp", pragma_unstamp}};
+  for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+    if (sqlite3_stricmp(arg[1], known[i].name) == 0)
+      return known[i].run(c, arg);
+  return parent_control(c, SQLITE_FCNTL_PRAGMA, arg);
+}
+
+/* ----------------------------------------------------------------- control */
+
+static void overwrite(conn *c)
+{
+  shared *s = c->file;
+  s->overwrite = 1;
+  if (s->txn.writer == c) {
+    atomic_store(&s->unsure, 1);
+    atomic_store(&s->out, OUT_RAW);
+  }
+}
+
+/* Our pool is what SQLite's memory map is: the limit is ours to keep. */
+static int mmap_size(conn *c, sqlite3_int64 *arg)
+{
+  sqlite3_int64 wanted = *arg;
+  *arg = c->mmap_limit;
+  if (wanted >= 0)
+    c->mmap_limit = wanted;
+  return SQLITE_OK;
+}
+
+static int vfs_name(conn *c, char **arg)
+{
+  int rc = parent_control(c, SQLITE_FCNTL_VFSNAME, arg);
+  if (rc == SQLITE_OK && *arg != NULL)
+    *arg = sqlite3_mprintf("pagedb/%z", *arg);
+  else
+    *arg = sqlite3_mprintf("pagedb/%s", c->file->parent->zName);
+  return SQLITE_OK;
+}
+
+static int sync_control(conn *c, void *arg)
+{
+  int rc = txn_join(c);
+  if (rc != SQLITE_OK)
+    return rc;
+  return parent_control(c, SQLITE_FCNTL_SYNC, arg);
+}
+
+int x_control(sqlite3_file *f, int op, void *arg)
+{
+  conn *c = (conn *)f;
+  if (CONN_IS_INHERITED(c))
+    return SQLITE_MISUSE;
+  switch (op) {
+  case SQLITE_FCNTL_SYNC:
+    return sync_control(c, arg);
+  case SQLITE_FCNTL_COMMIT_PHASETWO:
+    txn_committed(c);
+    break;
+  case SQLITE_FCNTL_OVERWRITE:
+    overwrite(c);
+    break;
+  case SQLITE_FCNTL_CKPT_START:
+    ckpt_start(c);
+    break;
+  case SQLITE_FCNTL_CKPT_DONE:
+    ckpt_done(c);
+    break;
+  case SQLITE_FCNTL_PDB:
+    c->db = arg;
+    break;
+  case SQLITE_FCNTL_MMAP_SIZE:
+    return mmap_size(c, arg);
+  case SQLITE_FCNTL_VFSNAME:
+    return vfs_name(c, arg);
+  case SQLITE_FCNTL_PRAGMA:
+    return pragma(c, arg);
+  /* A larger visible file would have pages that nobody wrote. */
+  case SQLITE_FCNTL_SIZE_HINT:
+  case SQLITE_FCNTL_CHUNK_SIZE:
+    return SQLITE_OK;
+  /* Our writes are not in the parent's batch. */
+  case SQLITE_FCNTL_BEGIN_ATOMIC_WRITE:
+  case SQLITE_FCNTL_COMMIT_ATOMIC_WRITE:
+  case SQLITE_FCNTL_ROLLBACK_ATOMIC_WRITE:
+    return SQLITE_NOTFOUND;
+  default:
+    break;
+  }
+  return parent_control(c, op, arg);
+}

@@ -1,0 +1,190 @@
+/*
+** io.c - bytes of a database file.
+**
+** Two ways. Through descriptors of our own (handle.c): page 1 and every page
+** that begins in the file's first 4 KiB through the buffered one, all others
+** direct, where Direct I/O is in use and the page size fits the device. SQLite
+** reads 16 bytes of page 1 at each transaction's start, in every process: a
+** direct write of it would throw it out of the system's cache each time. Or
+** through the parent's xRead, xWrite, xSync (parent mode), when the descriptor
+** could not be learnt.
+**
+** Durability: one fdatasync, always of the same descriptor, because an error
+** of write-back is reported once per open file. Once it failed, the file is
+** failed until it is closed (s->failed): the system may have marked the lost
+** pages clean, and a second sync would say OK.
+**
+** Nothing here locks; SQLite's locks order the transfers.
+*/
+#include <string.h>
+
+#include "vfs_int.h"
+
+enum { BUFFERED_BYTES = 4096 };
+
+static uint64_t began(void)
+{
+  return os_monotonic_ns();
+}
+
+static void ended(timed kind, uint64_t start)
+{
+  count_latency(kind, os_monotonic_ns() - start);
+}
+
+/* What a parent's method answered, as one of our errors. */
+static int parent_error(const shared *s, int rc, int write, uint64_t off)
+{
+  int err = PAGEDB_EIO;
+  if (rc == SQLITE_OK)
+    return PAGEDB_OK;
+  if ((rc & 0xff) == SQLITE_FULL)
+    err = PAGEDB_EFULL;
+  else if ((rc & 0xff) == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM)
+    err = PAGEDB_ENOMEM;
+  else if ((rc & 0xff) == SQLITE_READONLY)
+    err = PAGEDB_EREADONLY;
+  (void)off;
+  return pagedb_fault_set(err, 0, s->path, PAGEDB_NONE, 0, 0,
+                          write ? "write, through the parent VFS"
+                                : "read, through the parent VFS");
+}
+
+/* ------------------------------------------------------------- parent mode */
+
+static int parent_read(shared *s, void *buf, size_t n, uint64_t off,
+                       size_t *got)
+{
+  sqlite3_int64 size = 0;
+  sqlite3_file *f = s->through;
+  int rc = f->pMethods->xRead(f, buf, (int)n, (sqlite3_int64)off);
+  *got = n;
+  if (rc != SQLITE_IOERR_SHORT_READ)
+    return parent_error(s, rc, 0, off);
+  rc = f->pMethods->xFileSize(f, &size);
+  *got = (uint64_t)size > off ? (size_t)((uint64_t)size - off) : 0;
+  if (*got > n)
+    *got = n;
+  return parent_error(s, rc, 0, off);
+}
+
+static int parent_write(shared *s, const void *buf, size_t n, uint64_t off)
+{
+  sqlite3_file *f = s->through;
+  int rc = f->pMethods->xWrite(f, buf, (int)n, (sqlite3_int64)off);
+  return parent_error(s, rc, 1, off);
+}
+
+/* --------------------------------------------------------------- transfers */
+
+int io_is_direct(const shared *s, uint32_t page_size)
+{
+  return atomic_load(&s->direct) != NULL &&
+         page_size >= s->geometry.offset_align &&
+         s->geometry.memory_align <= (page_size < 4096 ? page_size : 4096);
+}
+
+static os_file *file_for(shared *s, uint32_t page_size, uint64_t off)
+{
+  if (off >= BUFFERED_BYTES && io_is_direct(s, page_size))
+    return handle_os(atomic_load(&s->direct));
+  return handle_os(atomic_load(&s->buffered));
+}
+
+int io_read(shared *s, void *buf, size_t n, uint64_t off, size_t *got)
+{
+  uint64_t start = began();
+  os_iov iov = {buf, n};
+  int err = s->through != NULL ? parent_read(s, buf, n, off, got)
+                               : os_readv(handle_os(atomic_load(&s->buffered)),
+                                          &iov, 1, off, got);
+  ended(TIMED_READ, start);
+  return err;
+}
+
+int io_write(shared *s, const void *buf, size_t n, uint64_t off)
+{
+  uint64_t start = began();
+  os_iov iov = {(void *)(uintptr_t)buf, n};
+  int err = s->through != NULL
+                ? parent_write(s, buf, n, off)
+                : os_writev(handle_os(atomic_load(&s->buffered)), &iov, 1, off);
+  ended(TIMED_WRITE, start);
+  atomic_fetch_add(&pagedb_globals.count.write_calls, 1);
+  return err;
+}
+
+int io_read_pages(shared *s, os_iov *iov, int n, uint64_t off, size_t *got)
+{
+  if (s->through == NULL) {
+    uint64_t start = began();
+    os_file *f = file_for(s, (uint32_t)iov[0].len, off);
+    int err = os_readv(f, iov, n, off, got);
+    ended(TIMED_READ, start);
+    return err;
+  }
+  *got = 0;
+  for (int i = 0; i < n; i++) {
+    size_t one;
+    int err = io_read(s, iov[i].base, iov[i].len, off, &one);
+    if (err != PAGEDB_OK)
+      return err;
+    *got += one;
+    off += iov[i].len;
+    if (one < iov[i].len)
+      break;
+  }
+  return PAGEDB_OK;
+}
+
+int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off)
+{
+  if (s->through == NULL) {
+    uint64_t start = began();
+    os_file *f = file_for(s, (uint32_t)iov[0].len, off);
+    int err = os_writev(f, iov, n, off);
+    ended(TIMED_WRITE, start);
+    atomic_fetch_add(&pagedb_globals.count.write_calls, 1);
+    return err;
+  }
+  int err = PAGEDB_OK;
+  for (int i = 0; err == PAGEDB_OK && i < n; i++) {
+    err = io_write(s, iov[i].base, iov[i].len, off);
+    off += iov[i].len;
+  }
+  return err;
+}
+
+int io_header(shared *s, uint8_t *buf, size_t *got)
+{
+  memset(buf, 0, HEADER_BYTES);
+  return io_read(s, buf, HEADER_BYTES, 0, got);
+}
+
+int io_size(shared *s, uint64_t *bytes)
+{
+  sqlite3_int64 size = 0;
+  if (s->through == NULL)
+    return os_size(handle_os(atomic_load(&s->buffered)), bytes);
+  int rc = s->through->pMethods->xFileSize(s->through, &size);
+  *bytes = (uint64_t)size;
+  return parent_error(s, rc, 0, 0);
+}
+
+int io_sync(shared *s)
+{
+  if (atomic_load(&s->failed))
+    return pagedb_fault_set(PAGEDB_ESYNC, 0, s->path, PAGEDB_NONE, 0, 0,
+                            "an earlier sync failed; close all connections and "
+                            "open again");
+  uint64_t start = began();
+  handle *h = atomic_load(&s->buffered);
+  sqlite3_file *f = h != NULL ? handle_file(h) : s->through;
+  int rc = f->pMethods->xSync(f, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+  ended(TIMED_SYNC, start);
+  atomic_fetch_add(&pagedb_globals.count.syncs, 1);
+  if (rc == SQLITE_OK)
+    return PAGEDB_OK;
+  atomic_store(&s->failed, 1);
+  return pagedb_fault_set(PAGEDB_ESYNC, 0, s->path, PAGEDB_NONE, 0, 0, NULL);
+}

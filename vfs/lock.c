@@ -1,0 +1,385 @@
+/*
+** lock.c - locks, shared memory, and whether what the pool holds is still true.
+**
+** The pool's pages of a file belong to one state of it: 16 bytes at offset 24
+** and the file's size in rollback mode, in WAL mode also the salts and the
+** backfill of the wal-index. Another process that changes the file changes the
+** state. So:
+**
+**   SHARED obtained      read header and size, compare (state_check)
+**   barrier after a WAL  compare salts and backfill (wal_compare). Not at the
+**   read lock            lock itself: SQLite reads nBackfill after it, and a
+**                        checkpoint in between would go unnoticed.
+**   CKPT, WRITE taken    compare, too: what changes from here on is ours:
+**   and released         backfill under CKPT, salts under WRITE (a foreign
+**                        checkpoint can run while we hold WRITE)
+**
+** Where the state differs, one bump of the pool's epoch forgets all pages;
+*those
+** that are pinned keep the content that their readers' snapshots have.
+**
+** Continuity: a WAL that was deleted and made anew looks like the old one, and
+** WAL commits need not touch the 16 bytes. So when no connection of the process
+** has the wal-index mapped with SHARED held, the state is unknown, and the next
+** lock forgets everything.
+**
+** Dirty pages exist only under EXCLUSIVE. What is left of them when it is given
+** up was never joined: another process may roll the journal back from here on,
+** so they are thrown away, and writes under way are waited for, *before* the
+** parent's lock goes.
+*/
+#include <stdlib.h>
+#include <string.h>
+
+#include "vfs_int.h"
+
+/* WAL locks and words of the wal-index (SQLite's walformat, section 2). */
+enum {
+  WAL_WRITE_LOCK = 0,
+  WAL_CKPT_LOCK = 1,
+  WAL_READ_LOCKS = 3,
+  INDEX_SALT = 8,
+  INDEX_BACKFILL = 24
+};
+
+static int methods_lock(conn *c, int level)
+{
+  return c->parent->pMethods->xLock(c->parent, level);
+}
+
+static int methods_unlock(conn *c, int level)
+{
+  return c->parent->pMethods->xUnlock(c->parent, level);
+}
+
+/* ------------------------------------------------------------------- state */
+
+static int record_lsn(shared *s, uint32_t page_size)
+{
+  uint8_t page[PAGEDB_RECORD_SIZE];
+  pagedb_record r;
+  size_t got = 0;
+  int err = io_read(s, page, sizeof page, page_size - sizeof page, &got);
+  if (err == PAGEDB_OK && got == sizeof page) {
+    pagedb_record_get(page, sizeof page, PAGEDB_TRAILING, &r);
+    if (r.magic == PAGEDB_MAGIC)
+      shared_saw_lsn(s, r.lsn);
+  }
+  return err;
+}
+
+int state_learn(shared *s, const header *h)
+{
+  int err = shared_set_page_size(s, h->valid ? h->page_size : 0);
+  if (err != PAGEDB_OK)
+    return err;
+  atomic_store(&s->stamped, header_stamped(h));
+  atomic_store(&s->wal, h->valid && h->wal);
+  atomic_store(&s->count, h->count);
+  return header_stamped(h) ? record_lsn(s, h->page_size) : PAGEDB_OK;
+}
+
+void state_forget(shared *s)
+{
+  pthread_mutex_lock(&s->lock);
+  s->state.valid = 0;
+  s->state.wal_valid = 0;
+  pthread_mutex_unlock(&s->lock);
+}
+
+void state_ours(shared *s, const uint8_t *version)
+{
+  uint64_t bytes;
+  int err = io_size(s, &bytes);
+  pthread_mutex_lock(&s->lock);
+  if (err != PAGEDB_OK)
+    s->state.valid = 0;
+  s->state.bytes = bytes;
+  if (version != NULL)
+    memcpy(s->state.version, version, VERSION_BYTES);
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* Under s->lock: the file is not what it was. */
+static int state_renew(shared *s, const conn *c, uint64_t bytes)
+{
+  header h;
+  header_parse(c->head, c->head_bytes, &h);
+  shared_invalidate(s);
+  s->state.valid = 0;
+  int err = state_learn(s, &h);
+  if (err != PAGEDB_OK)
+    return err;
+  s->state.valid = 1;
+  s->state.wal_valid = 0;
+  s->state.bytes = bytes;
+  memcpy(s->state.version, c->head + HEADER_CHANGE_COUNTER, VERSION_BYTES);
+  return PAGEDB_OK;
+}
+
+int state_check(conn *c)
+{
+  shared *s = c->file;
+  uint64_t bytes = 0;
+  size_t got = 0;
+  int err = io_header(s, c->head, &got);
+  c->head_bytes = (unsigned)got;
+  if (err == PAGEDB_OK)
+    err = io_size(s, &bytes);
+  if (err != PAGEDB_OK)
+    return err;
+  c->fresh = 1;
+  pthread_mutex_lock(&s->lock);
+  if (!s->state.valid || s->state.bytes != bytes ||
+      memcmp(s->state.version, c->head + HEADER_CHANGE_COUNTER,
+             VERSION_BYTES) != 0)
+    err = state_renew(s, c, bytes);
+  pthread_mutex_unlock(&s->lock);
+  return err;
+}
+
+/* --------------------------------------------------------------------- WAL */
+
+/* Under s->lock: remember what the wal-index says. */
+static void wal_record(shared *s, const volatile uint32_t *shm)
+{
+  s->state.salt[0] = shm[INDEX_SALT];
+  s->state.salt[1] = shm[INDEX_SALT + 1];
+  s->state.backfill = shm[INDEX_BACKFILL];
+  s->state.wal_valid = s->state.salt[0] != 0 || s->state.salt[1] != 0;
+}
+
+/* Under s->lock: whether the wal-index says what it said, or differs by what a
+** connection of this process is just doing. */
+static int wal_is_known(const shared *s, const volatile uint32_t *shm)
+{
+  const state *t = &s->state;
+  uint32_t backfill = shm[INDEX_BACKFILL];
+  if (!t->wal_valid)
+    return 0;
+  if (shm[INDEX_SALT] != t->salt[0] || shm[INDEX_SALT + 1] != t->salt[1])
+    return s->write_holder != NULL && backfill == 0;
+  return backfill == t->backfill ||
+         (s->ckpt_holder != NULL && backfill > t->backfill);
+}
+
+static void wal_compare(conn *c)
+{
+  shared *s = c->file;
+  pthread_mutex_lock(&s->lock);
+  if (c->shm == NULL) {
+    /* Read-only and nobody has made a wal-index: nothing to compare. */
+    shared_invalidate(s);
+    s->state.wal_valid = 0;
+  } else if (!wal_is_known(s, c->shm)) {
+    shared_invalidate(s);
+    wal_record(s, c->shm);
+  }
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* Whether a connection has the wal-index mapped and SHARED held. */
+static void continuity(conn *c)
+{
+  shared *s = c->file;
+  int now = c->shm != NULL && c->lock >= SQLITE_LOCK_SHARED;
+  pthread_mutex_lock(&s->lock);
+  if (now && !c->shared_wal)
+    s->wal_conns++;
+  if (!now && c->shared_wal && --s->wal_conns == 0)
+    s->state.valid = s->state.wal_valid = 0;
+  if (c->lock == SQLITE_LOCK_NONE && atomic_load(&s->wal) && s->wal_conns == 0)
+    s->state.valid = s->state.wal_valid = 0;
+  c->shared_wal = now;
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* Regions stay where they are until xShmUnmap. Without memory for the list only
+** what is found in it goes the slower way. */
+static void region_note(conn *c, int region, volatile uint32_t *at)
+{
+  if (region == 0)
+    c->shm = at;
+  if (region >= c->nregions) {
+    size_t room = (size_t)region + 16;
+    volatile uint32_t **more = realloc(c->regions, room * sizeof *more);
+    if (more == NULL)
+      return;
+    for (size_t i = (size_t)c->nregions; i < room; i++)
+      more[i] = NULL;
+    c->regions = more;
+    c->nregions = (int)room;
+  }
+  c->regions[region] = at;
+}
+
+int x_shm_map(sqlite3_file *f, int region, int bytes, int extend,
+              void volatile **out)
+{
+  conn *c = (conn *)f;
+  int rc = c->parent->pMethods->xShmMap(c->parent, region, bytes, extend, out);
+  if (*out != NULL && (rc == SQLITE_OK || rc == SQLITE_READONLY))
+    region_note(c, region, *out);
+  continuity(c);
+  return rc;
+}
+
+static int covers(int offset, int n, int lock)
+{
+  return offset <= lock && lock < offset + n;
+}
+
+/* Before a lock is released: what changed under it was our doing. */
+static void wal_releasing(conn *c, int offset, int n)
+{
+  shared *s = c->file;
+  pthread_mutex_lock(&s->lock);
+  if (covers(offset, n, WAL_WRITE_LOCK) && s->write_holder == c) {
+    s->write_holder = NULL;
+    if (c->shm != NULL && (c->shm[INDEX_SALT] != s->state.salt[0] ||
+                           c->shm[INDEX_SALT + 1] != s->state.salt[1])) {
+      wal_record(s, c->shm);
+      s->state.backfill = 0;
+    }
+  }
+  if (covers(offset, n, WAL_CKPT_LOCK) && s->ckpt_holder == c) {
+    s->ckpt_holder = NULL;
+    if (c->shm != NULL && c->shm[INDEX_SALT] == s->state.salt[0] &&
+        c->shm[INDEX_SALT + 1] == s->state.salt[1])
+      s->state.backfill = c->shm[INDEX_BACKFILL];
+  }
+  pthread_mutex_unlock(&s->lock);
+}
+
+static void wal_locked(conn *c, int offset, int n, int exclusive)
+{
+  shared *s = c->file;
+  if (!exclusive) {
+    c->wal_check = offset >= WAL_READ_LOCKS;
+    if (c->shm == NULL)
+      wal_compare(c);
+    return;
+  }
+  if (!covers(offset, n, WAL_WRITE_LOCK) && !covers(offset, n, WAL_CKPT_LOCK))
+    return;
+  wal_compare(c);
+  pthread_mutex_lock(&s->lock);
+  if (covers(offset, n, WAL_WRITE_LOCK))
+    s->write_holder = c;
+  if (covers(offset, n, WAL_CKPT_LOCK))
+    s->ckpt_holder = c;
+  pthread_mutex_unlock(&s->lock);
+}
+
+int x_shm_lock(sqlite3_file *f, int offset, int n, int flags)
+{
+  conn *c = (conn *)f;
+  if ((flags & SQLITE_SHM_UNLOCK) != 0)
+    wal_releasing(c, offset, n);
+  int rc = c->parent->pMethods->xShmLock(c->parent, offset, n, flags);
+  if (rc == SQLITE_OK && (flags & SQLITE_SHM_LOCK) != 0)
+    wal_locked(c, offset, n, (flags & SQLITE_SHM_EXCLUSIVE) != 0);
+  return rc;
+}
+
+void x_shm_barrier(sqlite3_file *f)
+{
+  conn *c = (conn *)f;
+  c->parent->pMethods->xShmBarrier(c->parent);
+  if (c->wal_check) {
+    c->wal_check = 0;
+    wal_compare(c);
+  }
+}
+
+int x_shm_unmap(sqlite3_file *f, int delete_it)
+{
+  conn *c = (conn *)f;
+  wal_releasing(c, 0, WAL_READ_LOCKS);
+  c->shm = NULL;
+  free((void *)c->regions);
+  c->regions = NULL;
+  c->nregions = 0;
+  continuity(c);
+  return c->parent->pMethods->xShmUnmap(c->parent, delete_it);
+}
+
+/* ------------------------------------------------------------------- locks */
+
+/*
+** Ask for 32 reserved bytes: a new database is then born with them, and VACUUM
+** gives them to an old one. SQLite takes the wish only through its own
+*interface,
+** by schema name, so the schema that this file belongs to is looked up. Only
+** while the connection's own call is under way, whose mutex is held.
+*/
+static void ask_for_reserve(conn *c)
+{
+  if (c->asked || !c->want_stamps || c->read_only || c->db == NULL ||
+      *c->db == NULL || atomic_load(&c->file->stamped))
+    return;
+  c->asked = 1;
+  for (int i = 0;; i++) {
+    const char *schema = sqlite3_db_name(*c->db, i);
+    sqlite3_file *f = NULL;
+    int bytes = -1;
+    if (schema == NULL)
+      return;
+    if (sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_FILE_POINTER, &f) !=
+            SQLITE_OK ||
+        f != &c->base)
+      continue;
+    sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_RESERVE_BYTES, &bytes);
+    if (bytes == 0) {
+      bytes = PAGEDB_RECORD_SIZE;
+      sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_RESERVE_BYTES, &bytes);
+    }
+    return;
+  }
+}
+
+int x_lock(sqlite3_file *f, int level)
+{
+  conn *c = (conn *)f;
+  int before = c->lock;
+  int rc = methods_lock(c, level);
+  if (rc != SQLITE_OK)
+    return rc;
+  c->lock = level > before ? level : before;
+  c->fresh = 0;
+  if (level >= SQLITE_LOCK_RESERVED && level < SQLITE_LOCK_EXCLUSIVE)
+    c->reserved = 1;
+  if (before >= SQLITE_LOCK_SHARED)
+    return SQLITE_OK;
+  int err = state_check(c);
+  if (err != PAGEDB_OK) {
+    methods_unlock(c, SQLITE_LOCK_NONE);
+    c->lock = SQLITE_LOCK_NONE;
+    return shared_report(c->file, err, SQLITE_IOERR_READ);
+  }
+  continuity(c);
+  ask_for_reserve(c);
+  return SQLITE_OK;
+}
+
+int x_unlock(sqlite3_file *f, int level)
+{
+  conn *c = (conn *)f;
+  if (level >= c->lock)
+    return methods_unlock(c, level);
+  txn_abandon(c);
+  if (c->lock >= SQLITE_LOCK_RESERVED)
+    c->file->overwrite = 0;
+  c->fresh = 0;
+  c->lock = level;
+  if (level <= SQLITE_LOCK_SHARED)
+    c->reserved = 0;
+  continuity(c);
+  return methods_unlock(c, level);
+}
+
+int x_check_reserved(sqlite3_file *f, int *out)
+{
+  conn *c = (conn *)f;
+  return c->parent->pMethods->xCheckReservedLock(c->parent, out);
+}

@@ -1,0 +1,189 @@
+/*
+** read.c - xRead, xFetch, xUnfetch.
+**
+** A page, or a part of one, comes from the pool: verified when it entered, tail
+** zeroed. xFetch pins the frame itself. Everything else goes raw through the
+** system's cache: bytes 0..99 of the file, which SQLite reads without a lock
+*and
+** only compares or reads again, and reads that are no page of the file's size,
+** with which SQLite finds out what the page size is.
+**
+** A page that fails verification is read once more before it is reported. A
+** full pool, or no memory for it, never fails a read: the page then comes
+*through
+** a buffer of the connection.
+*/
+#include <string.h>
+
+#include "vfs_int.h"
+
+static int inherited(conn *c)
+{
+  sqlite3_log(SQLITE_MISUSE, "pagedb: %s: a connection was used after fork()",
+              c->name);
+  return SQLITE_MISUSE;
+}
+
+/* SQLite never sees the guard. */
+static void unguard(const shared *s, uint8_t *buf, uint64_t off, size_t n)
+{
+  if (off > HEADER_WRITE_VERSION || off + n <= HEADER_WRITE_VERSION)
+    return;
+  uint8_t *version = buf + (HEADER_WRITE_VERSION - off);
+  int database = off == 0 && n > 16 && memcmp(buf, "SQLite format 3", 16) == 0;
+  if ((*version & GUARD_MASK) == GUARD &&
+      (database || atomic_load(&s->stamped)))
+    *version &= (uint8_t)~GUARD_MASK;
+}
+
+static int short_read(uint8_t *buf, size_t got, size_t n)
+{
+  if (got >= n)
+    return SQLITE_OK;
+  memset(buf + got, 0, n - got);
+  return SQLITE_IOERR_SHORT_READ;
+}
+
+static int read_raw(conn *c, uint8_t *buf, size_t n, uint64_t off)
+{
+  shared *s = c->file;
+  size_t got = 0;
+  int err = PAGEDB_OK;
+  if (s->txn.writer == c)
+    err = write_settle(c, off, n);
+  if (err == PAGEDB_OK)
+    err = io_read(s, buf, n, off, &got);
+  if (err != PAGEDB_OK)
+    return shared_report(s, err, SQLITE_IOERR_READ);
+  unguard(s, buf, off, got);
+  return short_read(buf, got, n);
+}
+
+/* Bytes 0..99. Without locks, reading them is the event at which the state is
+** compared. */
+static int read_header(conn *c, uint8_t *buf, size_t n, uint64_t off)
+{
+  size_t got = c->head_bytes;
+  int err = PAGEDB_OK;
+  if (c->no_lock && !(c->immutable && c->file->state.valid))
+    err = state_check(c);
+  else if (!c->fresh)
+    err = io_header(c->file, c->head, &got);
+  if (err != PAGEDB_OK)
+    return shared_report(c->file, err, SQLITE_IOERR_READ);
+  if (!c->fresh)
+    c->head_bytes = (unsigned)got;
+  got = c->head_bytes;
+  c->fresh = 0;
+  got = got > off ? got - off : 0;
+  if (got > n)
+    got = n;
+  memcpy(buf, c->head + off, got);
+  unguard(c->file, buf, off, got);
+  return short_read(buf, got, n);
+}
+
+/* ------------------------------------------------------------------- pages */
+
+static int is_verification(int err)
+{
+  return err == PAGEDB_EMAGIC || err == PAGEDB_EVERSION || err == PAGEDB_ECRC ||
+         err == PAGEDB_EPAGEID || err == PAGEDB_EUNSTAMPED;
+}
+
+/* Behind the durable end of the file anything may stand (SQLite does not write
+** every page of a file that grows), and means nothing. */
+static int behind_the_end(const conn *c, uint64_t id)
+{
+  const shared *s = c->file;
+  uint64_t count = atomic_load(&s->count);
+  if (count == 0 || id < count)
+    return 0;
+  return s->txn.writer != c || !bitmap_has(&s->txn.written, id);
+}
+
+/* What to do when the pool did not give the page. */
+static int read_around(conn *c, uint64_t id, size_t at, uint8_t *buf, size_t n,
+                       int err)
+{
+  shared *s = c->file;
+  uint64_t size = atomic_load(&s->page_size);
+  if (err == PAGEDB_ESHORT)
+    return read_raw(c, buf, n, id * size + at);
+  if (is_verification(err) && c->verify) {
+    if (!behind_the_end(c, id))
+      return shared_report(s, err, SQLITE_IOERR_READ);
+    memset(buf, 0, n);
+    return SQLITE_OK;
+  }
+  uint8_t *page = conn_bounce(c);
+  if (page == NULL)
+    return SQLITE_IOERR_NOMEM;
+  atomic_fetch_add(&pagedb_globals.count.bounces, 1);
+  err = pages_read_one(s, id, page, c->verify);
+  if (err != PAGEDB_OK)
+    return shared_report(s, err, SQLITE_IOERR_READ);
+  memcpy(buf, page + at, n);
+  return SQLITE_OK;
+}
+
+static int read_page(conn *c, uint64_t id, size_t at, uint8_t *buf, size_t n)
+{
+  pagedb_pin pin;
+  pagedb_owner *o = atomic_load(&c->file->owner);
+  int err = pagedb_fetch(c->session, o, id, &pin);
+  if (is_verification(err))
+    err = pagedb_fetch(c->session, o, id, &pin);
+  if (err != PAGEDB_OK)
+    return read_around(c, id, at, buf, n, err);
+  memcpy(buf, pin.data + at, n);
+  pagedb_unpin(&pin);
+  return SQLITE_OK;
+}
+
+int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
+{
+  conn *c = (conn *)f;
+  shared *s = c->file;
+  uint64_t from = (uint64_t)off, size = atomic_load(&s->page_size);
+  if (CONN_IS_INHERITED(c))
+    return inherited(c);
+  if (from + (uint64_t)n <= HEADER_BYTES)
+    return read_header(c, buf, (size_t)n, from);
+  if (atomic_load(&s->failed))
+    return SQLITE_IOERR_FSYNC;
+  if (size == 0 || n <= 0 || from / size != (from + (uint64_t)n - 1) / size)
+    return read_raw(c, buf, (size_t)n, from);
+  if (pagedb_is_lock_page(from / size, (uint32_t)size))
+    return read_raw(c, buf, (size_t)n, from);
+  return read_page(c, from / size, from % size, buf, (size_t)n);
+}
+
+/* ------------------------------------------------------------------- fetch */
+
+/* No page, and no error, makes SQLite call xRead, which says what is wrong. */
+int x_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out)
+{
+  conn *c = (conn *)f;
+  shared *s = c->file;
+  pagedb_pin pin;
+  uint64_t size = atomic_load(&s->page_size), from = (uint64_t)off;
+  *out = NULL;
+  if (CONN_IS_INHERITED(c) || size == 0 || (uint64_t)n != size || from == 0 ||
+      from % size != 0 || off + n > c->mmap_limit || atomic_load(&s->failed) ||
+      pagedb_is_lock_page(from / size, (uint32_t)size))
+    return SQLITE_OK;
+  if (pagedb_fetch(c->session, atomic_load(&s->owner), from / size, &pin) ==
+      PAGEDB_OK)
+    *out = pin.data;
+  return SQLITE_OK;
+}
+
+int x_unfetch(sqlite3_file *f, sqlite3_int64 off, void *page)
+{
+  conn *c = (conn *)f;
+  (void)off;
+  if (page != NULL && !CONN_IS_INHERITED(c))
+    pagedb_unpin_data(c->session, page);
+  return SQLITE_OK;
+}

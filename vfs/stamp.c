@@ -1,0 +1,405 @@
+/*
+** stamp.c - PRAGMA pagedb_stamp and pagedb_unstamp: a whole file gets its
+*stamps
+** and the guard, or loses the guard.
+**
+** Both work under SQLite's EXCLUSIVE lock, taken through the connection's own
+** handle, with no journal to play back and an empty WAL.
+**
+** Stamping, in the order in which it reaches the disk:
+**   1. every page that has no valid stamp: its tail, which nobody uses; sync
+**   2. page 1: stamp, change counter one higher, no guard yet; sync
+**   3. the guard, one byte of the first sector (the CRC does not see it); sync
+** A power cut before 3 leaves a plain file whose content is untouched; 3 is one
+** sector. The higher change counter makes open connections of other processes
+** look at the file again.
+**
+** Unstamping is one write to the first sector (guard off, counters up) and a
+** sync.
+*/
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vfs_int.h"
+
+enum { CHUNK = 1 << 20 };
+
+static uint32_t be32(const uint8_t *p)
+{
+  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 |
+         p[3];
+}
+
+static void put_be32(uint8_t *p, uint32_t v)
+{
+  p[0] = (uint8_t)(v >> 24);
+  p[1] = (uint8_t)(v >> 16);
+  p[2] = (uint8_t)(v >> 8);
+  p[3] = (uint8_t)v;
+}
+
+static void bump_change_counter(uint8_t *head)
+{
+  uint32_t next = be32(head + HEADER_CHANGE_COUNTER) + 1;
+  /* Version-valid-for must follow, or the page count is not believed. */
+  if (be32(head + HEADER_VERSION_VALID_FOR) == next - 1)
+    put_be32(head + HEADER_VERSION_VALID_FOR, next);
+  put_be32(head + HEADER_CHANGE_COUNTER, next);
+}
+
+/* ----------------------------------------------------------- getting there */
+
+static int say(char **message, int rc, const char *text)
+{
+  *message = sqlite3_mprintf("%s", text);
+  return rc;
+}
+
+/* The schema name of the connection's file; main if it is not found. */
+static const char *schema_of(conn *c)
+{
+  for (int i = 0; c->db != NULL && *c->db != NULL; i++) {
+    const char *schema = sqlite3_db_name(*c->db, i);
+    sqlite3_file *f = NULL;
+    if (schema == NULL)
+      break;
+    if (sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_FILE_POINTER, &f) ==
+            SQLITE_OK &&
+        f == &c->base)
+      return schema;
+  }
+  return "main";
+}
+
+static int exec_on_schema(conn *c, const char *format,
+                          int (*row)(void *, int, char **, char **), void *arg)
+{
+  char *sql = sqlite3_mprintf(format, schema_of(c));
+  if (sql == NULL)
+    return SQLITE_NOMEM;
+  int rc = sqlite3_exec(*c->db, sql, row, arg, NULL);
+  sqlite3_free(sql);
+  return rc;
+}
+
+static int is_ok(void *arg, int n, char **value, char **name)
+{
+  (void)name;
+  *(int *)arg = n == 1 && value[0] != NULL && strcmp(value[0], "ok") == 0;
+  return 0;
+}
+
+/* A journal that is played back, a WAL brought in. */
+static int make_quiet(conn *c, char **message)
+{
+  int rc = exec_on_schema(c, "SELECT count(*) FROM \"%w\".sqlite_master", NULL,
+                          NULL);
+  if (rc == SQLITE_OK && atomic_load(&c->file->wal))
+    rc = sqlite3_wal_checkpoint_v2(*c->db, schema_of(c),
+                                   SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+  if ((rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_LOCKED)
+    return say(message, SQLITE_BUSY,
+               "the database is in use by others: close their connections and "
+               "try again");
+  if (rc != SQLITE_OK)
+    *message = sqlite3_mprintf("cannot read the database first: %s",
+                               sqlite3_errstr(rc));
+  return rc;
+}
+
+static int file_is_empty(conn *c, const char *name, int flags)
+{
+  sqlite3_vfs *v = c->file->parent;
+  int exists = 0, granted;
+  sqlite3_int64 size = 0;
+  uint8_t first = 0;
+  if (name == NULL ||
+      v->xAccess(v, name, SQLITE_ACCESS_EXISTS, &exists) != SQLITE_OK ||
+      !exists)
+    return 1;
+  sqlite3_file *f = calloc(1, (size_t)v->szOsFile);
+  if (f == NULL)
+    return 0;
+  int rc = v->xOpen(v, name, f, flags | SQLITE_OPEN_READONLY, &granted);
+  if (rc == SQLITE_OK)
+    rc = f->pMethods->xFileSize(f, &size);
+  if (rc == SQLITE_OK && size > 0)
+    rc = f->pMethods->xRead(f, &first, 1, 0);
+  if (f->pMethods != NULL)
+    f->pMethods->xClose(f);
+  free(f);
+  /* A persistent journal that is done with begins with zeroes. */
+  return rc == SQLITE_OK && (size == 0 || first == 0);
+}
+
+static int take_exclusive(conn *c, char **message)
+{
+  int rc = SQLITE_OK;
+  for (int level = SQLITE_LOCK_SHARED;
+       rc == SQLITE_OK && level <= SQLITE_LOCK_EXCLUSIVE; level++)
+    if (level != SQLITE_LOCK_PENDING && c->lock < level)
+      rc = x_lock(&c->base, level);
+  if ((rc & 0xff) == SQLITE_BUSY)
+    return say(message, rc,
+               "the database is in use by others: close their connections and "
+               "try again");
+  if (rc != SQLITE_OK)
+    return rc;
+  if (!file_is_empty(c, sqlite3_filename_journal(c->name),
+                     SQLITE_OPEN_MAIN_JOURNAL) ||
+      !file_is_empty(c, sqlite3_filename_wal(c->name), SQLITE_OPEN_WAL))
+    return say(
+        message, SQLITE_BUSY,
+        "a journal or write-ahead log of the database is not empty: open "
+        "it, PRAGMA wal_checkpoint(TRUNCATE), and try again");
+  return SQLITE_OK;
+}
+
+static int not_now(conn *c, char **message)
+{
+  if (c->read_only)
+    return say(message, SQLITE_READONLY, "the database was opened read-only");
+  if (c->db == NULL || *c->db == NULL)
+    return say(message, SQLITE_MISUSE, "the connection is not known");
+  if (!sqlite3_get_autocommit(*c->db) ||
+      (c->lock != SQLITE_LOCK_NONE && !atomic_load(&c->file->wal)))
+    return say(message, SQLITE_BUSY,
+               "not inside a transaction: COMMIT, finish all statements, leave "
+               "PRAGMA locking_mode=EXCLUSIVE, and try again");
+  return SQLITE_OK;
+}
+
+/* ---------------------------------------------------------------- counting */
+
+typedef struct survey {
+  uint64_t pages, sound, zero_tail, stale, foreign;
+  uint64_t first_foreign, first_stale; /* page numbers from 1 */
+} survey;
+
+static void survey_page(conn *c, const uint8_t *page, uint32_t size,
+                        uint64_t id, survey *v)
+{
+  v->pages++;
+  if (pages_verify(c->file, page, size, size, id, NULL) == PAGEDB_OK) {
+    v->sound++;
+  } else if (!tail_is_ours(page, size)) {
+    if (v->foreign++ == 0)
+      v->first_foreign = id + 1;
+  } else if (pagedb_last_fault()->err == PAGEDB_EUNSTAMPED ||
+             (pagedb_last_fault()->err == PAGEDB_EMAGIC)) {
+    v->zero_tail++;
+  } else if (v->stale++ == 0) {
+    v->first_stale = id + 1;
+  }
+}
+
+/*
+** Go through the file. `work` NULL: count. Else stamp what does not verify.
+*/
+static int each_chunk(conn *c, uint64_t count, survey *v, uint64_t lsn,
+                      int write)
+{
+  shared *s = c->file;
+  uint32_t size = atomic_load(&s->page_size);
+  uint8_t *chunk = os_aligned_alloc(4096, CHUNK);
+  int err = chunk == NULL ? PAGEDB_ENOMEM : PAGEDB_OK;
+  for (uint64_t id = 0; err == PAGEDB_OK && id < count; id += CHUNK / size) {
+    uint32_t n = CHUNK / size;
+    if (count - id < n)
+      n = (uint32_t)(count - id);
+    size_t got = 0;
+    os_iov iov = {chunk, (size_t)n * size};
+    err = io_read_pages(s, &iov, 1, id * size, &got);
+    for (uint32_t i = 0; err == PAGEDB_OK && i < n; i++) {
+      uint8_t *page = chunk + (size_t)i * size;
+      if (pagedb_is_lock_page(id + i, size) || got < (size_t)(i + 1) * size)
+        continue;
+      if (!write)
+        survey_page(c, page, size, id + i, v);
+      else if (id + i > 0 &&
+               pages_verify(s, page, size, size, id + i, NULL) != PAGEDB_OK)
+        err = pages_write_one(s, id + i, page, lsn, OUT_STAMP);
+    }
+    if (pagedb_globals.progress != NULL)
+      pagedb_globals.progress(id + n, count);
+  }
+  os_aligned_free(chunk);
+  return err;
+}
+
+/* ---------------------------------------------------------------- stamping */
+
+static int refuse_survey(conn *c, const survey *v, int adopt, char **message)
+{
+  int stamped = atomic_load(&c->file->stamped);
+  if (v->foreign > 0)
+    *message = sqlite3_mprintf("%lld pages, the first is page %lld, use the 32 "
+                               "bytes at their end: not "
+                               "stamped",
+                               v->foreign, v->first_foreign);
+  else if (stamped && v->stale > (v->first_stale == 1))
+    *message = sqlite3_mprintf(
+        "%lld pages are damaged, the first is page %lld: not touched; `pagedb "
+        "check` tells more",
+        v->stale, v->first_stale);
+  else if (stamped && v->zero_tail > 0 && !adopt)
+    *message = sqlite3_mprintf(
+        "%lld pages carry no stamp: they were written without page-db; PRAGMA "
+        "pagedb_stamp=adopt accepts them after an integrity check",
+        v->zero_tail);
+  return *message == NULL ? SQLITE_OK : SQLITE_CORRUPT;
+}
+
+/* Steps 2 and 3. */
+static int stamp_page1(conn *c, uint64_t lsn)
+{
+  shared *s = c->file;
+  uint32_t size = atomic_load(&s->page_size);
+  uint8_t *page = conn_bounce(c);
+  size_t got = 0;
+  if (page == NULL)
+    return PAGEDB_ENOMEM;
+  os_iov iov = {page, size};
+  int err = io_read_pages(s, &iov, 1, 0, &got);
+  if (err != PAGEDB_OK)
+    return err;
+  page[HEADER_WRITE_VERSION] &= (uint8_t)~GUARD_MASK;
+  bump_change_counter(page);
+  pagedb_page_stamp(page, size, PAGEDB_TRAILING, 0, lsn);
+  err = io_write(s, page, size, 0);
+  if (err == PAGEDB_OK)
+    err = io_sync(s);
+  page[HEADER_WRITE_VERSION] |= GUARD;
+  if (err == PAGEDB_OK)
+    err = io_write(s, page, 512, 0);
+  return err == PAGEDB_OK ? io_sync(s) : err;
+}
+
+static int stamp_locked(conn *c, int adopt, char **message)
+{
+  shared *s = c->file;
+  uint32_t size = atomic_load(&s->page_size);
+  uint8_t head[HEADER_BYTES];
+  uint64_t bytes = 0;
+  size_t got = 0;
+  survey v = {0};
+  header h;
+  int err = io_header(s, head, &got);
+  if (err == PAGEDB_OK)
+    err = io_size(s, &bytes);
+  if (err != PAGEDB_OK)
+    return shared_report(s, err, SQLITE_IOERR_READ);
+  header_parse(head, got, &h);
+  if (!h.valid)
+    return say(message, SQLITE_NOTADB, "the file is empty or no database");
+  if (h.reserve != PAGEDB_RECORD_SIZE) {
+    *message = sqlite3_mprintf("the database keeps %d bytes of each page free, "
+                               "not 32: VACUUM it through page-db, or use "
+                               "`pagedb convert`",
+                               (int)h.reserve);
+    return SQLITE_ERROR;
+  }
+  uint64_t count = h.count != 0 ? h.count : bytes / size, lsn;
+  err = each_chunk(c, count, &v, 0, 0);
+  int rc = shared_report(s, err, SQLITE_IOERR_READ);
+  if (rc == SQLITE_OK)
+    rc = refuse_survey(c, &v, adopt, message);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (header_stamped(&h) && v.sound == v.pages) {
+    *message = sqlite3_mprintf("stamped already: %lld pages", v.pages);
+    return SQLITE_OK;
+  }
+  lsn = shared_next_lsn(s);
+  err = each_chunk(c, count, &v, lsn, 1);
+  if (err == PAGEDB_OK)
+    err = io_sync(s);
+  if (err == PAGEDB_OK)
+    err = stamp_page1(c, lsn);
+  if (err == PAGEDB_OK)
+    *message = sqlite3_mprintf("stamped: %lld pages", v.pages);
+  return shared_report(s, err, SQLITE_IOERR_WRITE);
+}
+
+static int unstamp_locked(conn *c, char **message)
+{
+  shared *s = c->file;
+  uint8_t head[512];
+  size_t got = 0;
+  header h;
+  int err = io_read(s, head, sizeof head, 0, &got);
+  header_parse(head, got, &h);
+  if (err == PAGEDB_OK && (!h.valid || !h.guard)) {
+    *message = sqlite3_mprintf("the database is not stamped");
+    return SQLITE_OK;
+  }
+  head[HEADER_WRITE_VERSION] &= (uint8_t)~GUARD_MASK;
+  bump_change_counter(head);
+  if (err == PAGEDB_OK)
+    err = io_write(s, head, sizeof head, 0);
+  if (err == PAGEDB_OK)
+    err = io_sync(s);
+  if (err == PAGEDB_OK)
+    *message =
+        sqlite3_mprintf("no longer stamped: any SQLite may write it now");
+  return shared_report(s, err, SQLITE_IOERR_WRITE);
+}
+
+/* Run `work` with EXCLUSIVE held, and give the lock back to what it was. */
+static int exclusively(conn *c, int adopt, char **message, int unstamp)
+{
+  int before = c->lock;
+  int rc = take_exclusive(c, message);
+  if (rc == SQLITE_OK)
+    rc = unstamp ? unstamp_locked(c, message) : stamp_locked(c, adopt, message);
+  pthread_mutex_lock(&c->file->lock);
+  shared_invalidate(c->file);
+  pthread_mutex_unlock(&c->file->lock);
+  state_forget(c->file);
+  if (rc == SQLITE_OK && before != SQLITE_LOCK_NONE)
+    rc = state_check(c) == PAGEDB_OK ? SQLITE_OK : SQLITE_IOERR_READ;
+  if (c->lock > before)
+    x_unlock(&c->base, before);
+  if (rc != SQLITE_OK && *message == NULL)
+    *message = sqlite3_mprintf("%s", sqlite3_errstr(rc));
+  return rc;
+}
+
+/* Pages without a stamp are read, this once, to see whether they make sense. */
+static int check_integrity(conn *c, char **message)
+{
+  int ok = 0, verify = c->verify;
+  c->verify = 0;
+  int rc = exec_on_schema(c, "PRAGMA \"%w\".integrity_check(1)", is_ok, &ok);
+  c->verify = verify;
+  if (rc == SQLITE_OK && ok)
+    return SQLITE_OK;
+  return say(message, SQLITE_CORRUPT,
+             "PRAGMA integrity_check does not say ok: not adopted");
+}
+
+int stamp_file(conn *c, int adopt, char **message)
+{
+  int verify = c->verify;
+  int rc = not_now(c, message);
+  /* Page 1 itself may be what has a stale stamp. */
+  c->verify = 0;
+  if (rc == SQLITE_OK)
+    rc = make_quiet(c, message);
+  if (rc == SQLITE_OK && adopt)
+    rc = check_integrity(c, message);
+  c->verify = verify;
+  return rc == SQLITE_OK ? exclusively(c, adopt, message, 0) : rc;
+}
+
+int unstamp_file(conn *c, char **message)
+{
+  int verify = c->verify;
+  int rc = not_now(c, message);
+  c->verify = 0;
+  if (rc == SQLITE_OK)
+    rc = make_quiet(c, message);
+  c->verify = verify;
+  return rc == SQLITE_OK ? exclusively(c, 0, message, 1) : rc;
+}

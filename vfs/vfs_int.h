@@ -1,0 +1,431 @@
+/*
+** vfs_int.h - the inside of the VFS `pagedb`, shared by its files.
+**
+**   init.c      entry points: loadable, static
+**   vfs.c       the sqlite3_vfs: open and what goes straight to the parent
+**   shared.c    one database file of the process, whatever connections it has
+**   handle.c    descriptors: how they are learnt, made direct, closed
+**   io.c        bytes of a database file, through descriptors or the parent
+**   pages.c     pages of a database file, as the pool wants them: verify, stamp
+**   lock.c      locks and shared memory; is what the pool holds still true?
+**   read.c      xRead, xFetch
+**   write.c     xWrite, xTruncate, xSync: the write transaction and its join
+**   join.c      what happens at the join: which pages get stamps
+**   checkpoint.c  writes of a WAL checkpoint; the observer of WAL files
+**   control.c   xFileControl, PRAGMAs
+**   stamp.c     stamping and unstamping a whole file
+**   btree.c     which table or index a page belongs to
+**   sql.c       SQL functions and tables
+**
+** TWO OBJECTS. A `conn` is one sqlite3_file: a connection's handle, with its
+** parent's handle for locks and shared memory. A `shared` is a database file:
+** its descriptors for data, its geometry, its owner in the pool, the state that
+** the pool's pages belong to, and the write transaction, of which there is at
+** most one. Connections of the process to one file share one `shared`, if the
+** file can be told apart by device and inode; else each has its own.
+**
+** LOCKS. Order: globals.lock, shared->lock, then core's.
+**
+**   globals.lock   the list of shared files, the pool's birth, the lists of
+**                  connections
+**   shared->lock   geometry, state, the bitmaps of the transaction
+**
+** What a connection does under SQLite's EXCLUSIVE lock (txn) needs no lock of
+** ours, but for what the pool may ask on another thread's behalf while it makes
+** room: pages_write() in pages.c.
+*/
+#ifndef VFS_INT_H
+#define VFS_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include <sqlite3ext.h>
+#ifndef PAGEDB_SQLITE_API_HERE
+SQLITE_EXTENSION_INIT3
+#endif
+
+#include "../core/os.h"
+#include "../core/pagedb.h"
+
+typedef struct conn conn;
+typedef struct shared shared;
+typedef struct handle handle;
+
+/* --------------------------------------------------------------- the header */
+
+/* Of a database's first 100 bytes, what we look at. Offsets by the SQLite file
+** format, section 1.3. */
+enum {
+  HEADER_BYTES = 100,
+  HEADER_PAGE_SIZE = 16,
+  HEADER_WRITE_VERSION = 18,
+  HEADER_READ_VERSION = 19,
+  HEADER_RESERVE = 20,
+  HEADER_CHANGE_COUNTER = 24,
+  HEADER_PAGE_COUNT = 28,
+  HEADER_FREE_TRUNK = 32,
+  HEADER_VERSION_VALID_FOR = 92,
+  GUARD = 0x50,
+  GUARD_MASK = 0xf0,
+  VERSION_BYTES = 16 /* at 24: what SQLite compares */
+};
+
+typedef struct header {
+  int valid;          /* a database's, with a possible page size */
+  uint32_t page_size; /* bytes */
+  uint32_t reserve;
+  int guard;
+  int wal;        /* journal mode WAL, says the header */
+  uint32_t count; /* pages, by bytes 28..31; 0: not to be believed */
+  uint8_t version[VERSION_BYTES];
+} header;
+
+void header_parse(const uint8_t *page1, size_t n, header *h);
+
+/* A stamped file: all its pages carry records, and page 1 the guard. */
+static inline int header_stamped(const header *h)
+{
+  return h->valid && h->guard && h->reserve == PAGEDB_RECORD_SIZE;
+}
+
+/* ------------------------------------------------------------------ objects */
+
+/* A set of page ids. */
+typedef struct bitmap {
+  uint64_t *word;
+  uint64_t words;
+  int all; /* no memory: every id counts as a member */
+} bitmap;
+
+void bitmap_add(bitmap *b, uint64_t id);
+int bitmap_has(const bitmap *b, uint64_t id);
+void bitmap_clear(bitmap *b);
+
+typedef enum txn_kind {
+  TXN_FORWARD, /* RESERVED was taken: new content */
+  TXN_PLAYBACK /* EXCLUSIVE alone: a hot journal is played back */
+} txn_kind;
+
+/* The write transaction in rollback mode, from its first write to its end. */
+typedef struct txn {
+  conn *writer; /* NULL: none */
+  txn_kind kind;
+  int joined;        /* a join, and no COMMIT_PHASETWO since */
+  int unjoined;      /* writes since the last join */
+  int foreign;       /* a page had a tail that is neither zero nor ours */
+  int refused;       /* a write was refused: what follows restores */
+  int start_stamped; /* when it began */
+  uint32_t start_size;
+  uint64_t start_bytes;
+  uint64_t start_count; /* durable page count */
+  uint64_t end;         /* bytes: where the file ends once all is written */
+  uint64_t since_flush; /* bytes taken in since the last early flush */
+  uint64_t lsn;
+  bitmap written; /* by this transaction */
+  bitmap raw;     /* went to disk without a stamp; under shared->lock */
+} txn;
+
+/* What the content of the pool belongs to (design: coherence). */
+typedef struct state {
+  int valid;
+  int wal_valid;
+  uint64_t bytes;
+  uint8_t version[VERSION_BYTES];
+  uint32_t salt[2];
+  uint32_t backfill;
+} state;
+
+/* How pages go out. */
+typedef enum out_mode { OUT_RAW, OUT_STAMP } out_mode;
+
+struct shared {
+  shared *next;
+  unsigned refs;
+  unsigned generation; /* of the process: a forked child has another */
+  sqlite3_vfs *parent;
+  char *path;
+  int registered; /* found by (dev, ino); else one connection's own */
+  uint64_t dev, ino;
+
+  /* handle.c: descriptors. All NULL in parent mode. */
+  handle *handles;
+  _Atomic(handle *) buffered;
+  _Atomic(handle *) direct;
+  os_geometry geometry; /* of the direct handle */
+  int writable;
+  sqlite3_file *through; /* parent mode: the connection's parent handle */
+
+  pthread_mutex_t lock;
+  conn *conns;
+  state state;
+  _Atomic int stamped;        /* as the file is on disk */
+  _Atomic uint32_t page_size; /* 0: unknown, the file is empty or not ours */
+  _Atomic uint64_t count;     /* durable pages, by page 1; 0: not known */
+  _Atomic int wal;            /* page 1 on disk says journal mode WAL */
+  _Atomic uint64_t lsn;       /* newest known */
+  _Atomic int failed;         /* a sync failed: sticky */
+  _Atomic(pagedb_owner *) owner;
+  struct pages *pages;     /* the owner's store */
+  struct pages *graveyard; /* of earlier geometries */
+
+  /* The writer's business. */
+  _Atomic int out;    /* out_mode of pages that leave the pool now */
+  _Atomic int unsure; /* pages on disk may have no stamp yet (txn.raw) */
+  int overwrite;      /* SQLITE_FCNTL_OVERWRITE was sent */
+  txn txn;
+
+  conn *ckpt_holder;  /* of the WAL's CKPT lock */
+  conn *write_holder; /* of the WAL's WRITE lock */
+  uint64_t ckpt_lsn;
+  unsigned wal_conns; /* with shm mapped and SHARED held */
+
+  pagedb_fault fault; /* the last one, for pagedb_files */
+  int has_fault;
+};
+
+struct conn {
+  sqlite3_file base;
+  sqlite3_file *parent; /* locks, shared memory, control */
+  const char *name;
+  shared *file;
+  pagedb_session *session;
+  conn *next;
+  sqlite3 **db; /* from SQLITE_FCNTL_PDB; NULL: unknown */
+  sqlite3_int64 mmap_limit;
+  int lock;      /* SQLITE_LOCK_* that we hold */
+  int reserved;  /* RESERVED was taken, or a playback was joined, since NONE */
+  int read_only; /* as granted */
+  int verify;
+  int want_stamps; /* ask for reserved bytes in new databases */
+  int asked;       /* did so */
+  int no_lock;     /* nolock=1 or immutable=1: no lock calls will come */
+  int immutable;
+  int fresh;      /* head holds what a read of the header would give */
+  int wal_check;  /* a WAL read lock was taken: compare at the barrier */
+  int shared_wal; /* counted in file->wal_conns */
+  int ckpt;       /* between CKPT_START and CKPT_DONE */
+  volatile uint32_t *shm;      /* first region of the wal-index, or NULL */
+  volatile uint32_t **regions; /* all that are mapped */
+  int nregions;
+  unsigned char *bounce; /* 64 KiB, aligned, made when needed */
+  uint8_t head[HEADER_BYTES];
+  unsigned head_bytes;
+};
+
+/* 1 in a forked child, for a connection of its parent. */
+#define CONN_IS_INHERITED(c)                                                   \
+  ((c)->file->generation != atomic_load(&pagedb_globals.generation))
+
+/* ----------------------------------------------------------------- globals */
+
+enum { LATENCY_BUCKETS = 40, FAULT_KINDS = 32 };
+
+typedef enum timed { TIMED_READ, TIMED_WRITE, TIMED_SYNC, TIMED_KINDS } timed;
+
+typedef struct counters {
+  _Atomic uint64_t latency[TIMED_KINDS][LATENCY_BUCKETS]; /* log2 of ns */
+  _Atomic uint64_t page_reads;
+  _Atomic uint64_t page_writes;
+  _Atomic uint64_t write_calls;
+  _Atomic uint64_t syncs;
+  _Atomic uint64_t joins;
+  _Atomic uint64_t invalidations;
+  _Atomic uint64_t bounces; /* reads and writes around a full pool */
+  _Atomic uint64_t failures[FAULT_KINDS]; /* verification, by pagedb_err */
+} counters;
+
+typedef struct globals {
+  pthread_mutex_t lock;
+  pagedb_pool *pool;
+  uint64_t pool_bytes;           /* wanted; 0: core's default */
+  _Atomic uint64_t pool_quarter; /* bytes: more than this is not kept dirty */
+  shared *files;
+  _Atomic unsigned generation;
+  counters count;
+  uint64_t (*clock)(void);                       /* wall clock, microseconds */
+  void (*progress)(uint64_t done, uint64_t all); /* pages; may be NULL */
+} globals;
+
+extern globals pagedb_globals;
+
+/* The process's pool, made at first use; NULL: no memory. */
+pagedb_pool *pool_get(void);
+void count_latency(timed kind, uint64_t ns);
+
+/* ------------------------------------------------------------------ vfs.c */
+
+extern sqlite3_vfs pagedb_vfs;
+int vfs_register(const char *parent_name, int make_default);
+/* The conn of an open sqlite3_file, or NULL if it is not one of ours. */
+conn *conn_of(sqlite3_file *f);
+/* The conn of the main database with that file name pointer, or NULL. */
+conn *conn_by_name(const char *name);
+
+/* --------------------------------------------------------------- handle.c */
+
+/* Take over the parent's fstat; once per process. */
+void capture_install(sqlite3_vfs *parent);
+/* Open through the parent; *fd is the descriptor, or -1 where none was seen. */
+int capture_open(sqlite3_vfs *parent, const char *name, sqlite3_file *f,
+                 int flags, int *out_flags, int *fd);
+
+/* Device and inode of an open file; 0 where they cannot be told. */
+int fd_identity(int fd, uint64_t *dev, uint64_t *ino);
+
+typedef enum direct_policy {
+  DIRECT_AUTO,
+  DIRECT_REQUIRED,
+  DIRECT_OFF
+} direct_policy;
+
+/* Descriptors of s for data; SQLITE_OK also when there are none (parent mode,
+** buffered): ask s->buffered and s->direct. */
+int handles_open(shared *s, int read_only, direct_policy policy);
+void handles_close(shared *s);
+os_file *handle_os(handle *h);
+sqlite3_file *handle_file(handle *h);
+
+/* --------------------------------------------------------------- shared.c */
+
+/* Attach a connection (its parent is open) to its file. */
+int shared_attach(conn *c, sqlite3_vfs *parent, int fd, int flags,
+                  direct_policy policy);
+void shared_detach(conn *c);
+/* Under s->lock: pages have this size from now on; frames of another size are
+** forgotten. 0: unknown. */
+int shared_set_page_size(shared *s, uint32_t page_size);
+void shared_invalidate(shared *s);
+/* Log the thread's fault, remember it for pagedb_files, and return the SQLite
+** code for it; `otherwise` for plain I/O errors. */
+int shared_report(shared *s, int err, int otherwise);
+/* The same for a refusal in words. */
+int shared_refuse(shared *s, int code, const char *format, ...);
+uint64_t shared_next_lsn(shared *s);
+void shared_saw_lsn(shared *s, uint64_t lsn);
+
+/* ------------------------------------------------------------------- io.c */
+
+/* Bytes of the file through the system's cache. *got < n only at the end. */
+int io_read(shared *s, void *buf, size_t n, uint64_t off, size_t *got);
+int io_write(shared *s, const void *buf, size_t n, uint64_t off);
+/* Whole pages, gathered; Direct I/O where it is in use and fits. */
+int io_read_pages(shared *s, os_iov *iov, int n, uint64_t off, size_t *got);
+int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off);
+int io_size(shared *s, uint64_t *bytes);
+int io_sync(shared *s);
+/* 1 if pages of this size go by Direct I/O. */
+int io_is_direct(const shared *s, uint32_t page_size);
+/* The first bytes of the file; zeroes behind its end. */
+int io_header(shared *s, uint8_t *buf, size_t *got);
+
+/* ---------------------------------------------------------------- pages.c */
+
+int pages_open(shared *s, uint32_t page_size, struct pages **out);
+pagedb_owner *pages_owner(struct pages *p);
+/* 0 and the list unchanged if somebody still has a page pinned. */
+int pages_close(struct pages *p);
+struct pages *pages_next(struct pages *p);
+void pages_set_next(struct pages *p, struct pages *next);
+/*
+** One page around the pool into buf (aligned): read and, if `verify`, verified;
+** in a stamped file its tail is zeroed and the guard removed.
+*/
+int pages_read_one(shared *s, uint64_t id, void *buf, int verify);
+/* One page around the pool from buf (aligned, private; the stamp and the guard
+** are put into it). */
+int pages_write_one(shared *s, uint64_t id, void *buf, uint64_t lsn,
+                    out_mode out);
+/* Whether a tail is one that SQLite or we made: zeroes, or our magic. */
+int tail_is_ours(const uint8_t *page, uint32_t page_size);
+/* Verify a raw page of a stamped file; names a page without stamp as such. */
+int pages_verify(const shared *s, const void *page, size_t len,
+                 uint32_t page_size, uint64_t id, uint64_t *lsn);
+/* A 64 KiB aligned buffer of the connection; NULL: no memory. */
+void *conn_bounce(conn *c);
+
+/* ----------------------------------------------------------------- lock.c */
+
+int x_lock(sqlite3_file *f, int level);
+int x_unlock(sqlite3_file *f, int level);
+int x_check_reserved(sqlite3_file *f, int *out);
+int x_shm_map(sqlite3_file *f, int region, int bytes, int extend,
+              void volatile **out);
+int x_shm_lock(sqlite3_file *f, int offset, int n, int flags);
+void x_shm_barrier(sqlite3_file *f);
+int x_shm_unmap(sqlite3_file *f, int delete_it);
+/* Compare what the pool holds with the file, as at a new SHARED lock. */
+int state_check(conn *c);
+/* What we just wrote is the state: page 1's bytes (NULL: as they were), size.
+ */
+void state_ours(shared *s, const uint8_t *version);
+void state_forget(shared *s);
+/* From page 1 on disk: stamped, page size, count. Under s->lock. */
+int state_learn(shared *s, const header *h);
+
+/* ---------------------------------------------------------------- read.c */
+
+int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off);
+int x_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out);
+int x_unfetch(sqlite3_file *f, sqlite3_int64 off, void *page);
+
+/* --------------------------------------------------------------- write.c */
+
+int x_write(sqlite3_file *f, const void *buf, int n, sqlite3_int64 off);
+int x_truncate(sqlite3_file *f, sqlite3_int64 bytes);
+int x_sync(sqlite3_file *f, int flags);
+int x_file_size(sqlite3_file *f, sqlite3_int64 *bytes);
+/* The transaction is over: committed, or whatever it left is given up. */
+void txn_committed(conn *c);
+void txn_abandon(conn *c);
+/* Write dirty pages that stand in the way of bytes [off, off+n) and forget
+** them. */
+int write_settle(conn *c, uint64_t off, uint64_t n);
+/* Copy a page into the frame that has it, if one does. */
+void frame_refresh(conn *c, uint64_t id, const void *page);
+/* Bytes [off, off+n) through the system's cache, around the pool. */
+int write_through(conn *c, const void *buf, uint64_t n, uint64_t off);
+
+/* ---------------------------------------------------------------- join.c */
+
+int txn_join(conn *c);
+/*
+** Before a page 1 that counts more pages goes to disk: pages [from, to) that
+** are neither in `written` nor sound become stamped zero pages. *filled counts
+** them.
+*/
+int fill_holes(conn *c, uint64_t from, uint64_t to, const bitmap *written,
+               uint64_t lsn, uint64_t *filled);
+/* Free leaves of the list that page 1 on disk names, and that are not sound,
+** become stamped zero pages. SQLite defines no content for them. */
+int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn);
+
+/* ---------------------------------------------------------- checkpoint.c */
+
+void ckpt_start(conn *c);
+void ckpt_done(conn *c);
+int ckpt_write(conn *c, const void *buf, int n, uint64_t off);
+/* Open a WAL of c's database through the observer. */
+int wal_observe(sqlite3_file *f, conn *c, sqlite3_vfs *parent, const char *name,
+                int flags, int *out_flags);
+int wal_file_bytes(void);
+
+/* ------------------------------------------------------------- control.c */
+
+int x_control(sqlite3_file *f, int op, void *arg);
+/* "67108864", "64MiB", "1G": bytes, or -1. */
+sqlite3_int64 parse_bytes(const char *s);
+
+/* --------------------------------------------------------------- stamp.c */
+
+/* The work of PRAGMA pagedb_stamp, pagedb_stamp=adopt, pagedb_unstamp. *message
+** (sqlite3_malloc'd) says what was done or why not. */
+int stamp_file(conn *c, int adopt, char **message);
+int unstamp_file(conn *c, char **message);
+
+/* ----------------------------------------------------------------- sql.c */
+
+int sql_register(sqlite3 *db, char **message);
+
+#endif

@@ -1,0 +1,389 @@
+/*
+** write.c - xWrite, xTruncate, xSync, xFileSize: a write transaction in
+*rollback
+** mode, from its first write to its end.
+**
+** Order on disk. SQLite writes and syncs its journal before it writes a page of
+** the database. xWrite copies the page into a dirty frame; frames may leave the
+** pool at any time from then on, in any order. The join (SQLITE_FCNTL_SYNC,
+** join.c) is sent after the last xWrite and before the commit point; it returns
+** OK only when every dirty page of the file has been handed to the system, so a
+** process killed after an acknowledged commit loses nothing, whatever
+** `synchronous` says. xSync then makes it durable. A power cut before the
+*commit
+** point leaves any subset of the pages, whole or torn, and the journal, which
+** restores all of them; after it, everything was synced.
+**
+** What is never joined is never written: pages that are dirty when EXCLUSIVE is
+** given up are abandoned (txn_abandon), because another process may already be
+** playing the journal back.
+**
+** Writes that are no page of the file's present size (sqlite3_backup between
+** page sizes, playback of a hot journal) go straight through the system's
+*cache.
+*/
+#include <string.h>
+
+#include "vfs_int.h"
+
+/* ------------------------------------------------------- birth and its end */
+
+static txn_kind kind_of(const conn *c)
+{
+  return c->reserved || c->no_lock ? TXN_FORWARD : TXN_PLAYBACK;
+}
+
+/* How pages go out from here on. */
+static void set_out(shared *s)
+{
+  const txn *t = &s->txn;
+  int sure = t->start_bytes > 0 && t->kind == TXN_FORWARD && !s->overwrite;
+  atomic_store(&s->unsure, !sure);
+  atomic_store(&s->out, sure && t->start_stamped ? OUT_STAMP : OUT_RAW);
+}
+
+static int txn_begin(conn *c, uint32_t n)
+{
+  shared *s = c->file;
+  txn *t = &s->txn;
+  int err = PAGEDB_OK;
+  if (t->writer == c)
+    return PAGEDB_OK;
+  *t = (txn){.writer = c, .kind = kind_of(c)};
+  err = io_size(s, &t->start_bytes);
+  if (err == PAGEDB_OK && t->start_bytes == 0) {
+    /* The pager writes whole pages, so the first write tells their size. */
+    pthread_mutex_lock(&s->lock);
+    atomic_store(&s->stamped, 0);
+    atomic_store(&s->count, 0);
+    err = shared_set_page_size(s,
+                               pagedb_page_size_ok(n, PAGEDB_TRAILING) ? n : 0);
+    pthread_mutex_unlock(&s->lock);
+  }
+  if (err != PAGEDB_OK) {
+    t->writer = NULL;
+    return err;
+  }
+  t->end = t->start_bytes;
+  t->start_size = atomic_load(&s->page_size);
+  t->start_stamped = atomic_load(&s->stamped);
+  t->start_count = atomic_load(&s->count);
+  t->lsn = shared_next_lsn(s);
+  set_out(s);
+  return PAGEDB_OK;
+}
+
+static void txn_end(shared *s)
+{
+  pthread_mutex_lock(&s->lock);
+  bitmap_clear(&s->txn.written);
+  bitmap_clear(&s->txn.raw);
+  s->txn = (txn){0};
+  s->overwrite = 0;
+  atomic_store(&s->unsure, 0);
+  pthread_mutex_unlock(&s->lock);
+}
+
+void txn_committed(conn *c)
+{
+  if (c->file->txn.writer == c)
+    txn_end(c->file);
+  c->file->overwrite = 0;
+}
+
+void txn_abandon(conn *c)
+{
+  shared *s = c->file;
+  if (s->txn.writer != c)
+    return;
+  if (s->txn.unjoined) {
+    pthread_mutex_lock(&s->lock);
+    shared_invalidate(s);
+    pthread_mutex_unlock(&s->lock);
+    state_forget(s);
+  }
+  txn_end(s);
+}
+
+/* --------------------------------------------------------------- refusals */
+
+/*
+** In a stamped file a page whose tail somebody else uses cannot be stamped
+** without destroying content. The transaction fails here, before its commit,
+** and the journal restores what it did.
+*/
+static int refused(conn *c, const uint8_t *buf, uint64_t n, uint64_t off)
+{
+  shared *s = c->file;
+  txn *t = &s->txn;
+  uint64_t size = t->start_size;
+  header h;
+  if (!t->start_stamped || t->kind != TXN_FORWARD || s->overwrite ||
+      t->refused || t->joined)
+    return SQLITE_OK;
+  const char *why = NULL;
+  if (n != size || off % size != 0)
+    why = "another page size";
+  header_parse(buf, (size_t)n, &h);
+  if (why == NULL && off == 0 &&
+      (!h.valid || h.page_size != size || h.reserve != PAGEDB_RECORD_SIZE))
+    why = "page 1 of a database that does not keep 32 bytes of each page free";
+  if (why == NULL && !pagedb_is_lock_page(off / size, (uint32_t)size) &&
+      !tail_is_ours(buf, (uint32_t)size))
+    why = "a page that uses the 32 bytes at its end";
+  if (why == NULL)
+    return SQLITE_OK;
+  t->refused = 1;
+  return shared_refuse(s, SQLITE_IOERR_WRITE,
+                       "refused to write %s into a stamped database (page "
+                       "%llu): run PRAGMA pagedb_unstamp on it first",
+                       why, (unsigned long long)(off / size + 1));
+}
+
+/* ------------------------------------------------------------------ writes */
+
+int write_settle(conn *c, uint64_t off, uint64_t n)
+{
+  shared *s = c->file;
+  pagedb_owner *o = atomic_load(&s->owner);
+  uint64_t size = atomic_load(&s->page_size);
+  if (o == NULL || n == 0)
+    return PAGEDB_OK;
+  for (uint64_t id = off / size; id <= (off + n - 1) / size; id++) {
+    int err = pagedb_flush_page(c->session, o, id);
+    if (err != PAGEDB_OK)
+      return err;
+    if (pagedb_discard(o, id) != PAGEDB_OK) {
+      /* Pinned by this connection itself. Nothing of it may be found again. */
+      err = pagedb_flush(c->session, o);
+      if (err != PAGEDB_OK)
+        return err;
+      shared_invalidate(s);
+    }
+  }
+  return PAGEDB_OK;
+}
+
+static void note_written(shared *s, uint64_t off, uint64_t n, int raw)
+{
+  uint64_t size = atomic_load(&s->page_size);
+  if (size == 0) {
+    s->txn.written.all = s->txn.raw.all = 1;
+    return;
+  }
+  pthread_mutex_lock(&s->lock);
+  for (uint64_t id = off / size; id <= (off + n - 1) / size; id++) {
+    bitmap_add(&s->txn.written, id);
+    if (raw && atomic_load(&s->unsure))
+      bitmap_add(&s->txn.raw, id);
+  }
+  pthread_mutex_unlock(&s->lock);
+}
+
+int write_through(conn *c, const void *buf, uint64_t n, uint64_t off)
+{
+  int err = write_settle(c, off, n);
+  if (err != PAGEDB_OK)
+    return err;
+  note_written(c->file, off, n, 1);
+  return io_write(c->file, buf, (size_t)n, off);
+}
+
+/* 1 if a frame had the page and has the new content now. */
+static int into_resident(conn *c, uint64_t id, const void *buf, uint64_t lsn,
+                         int dirty)
+{
+  pagedb_pin pin;
+  shared *s = c->file;
+  int done = 0;
+  if (!pagedb_fetch_resident(c->session, atomic_load(&s->owner), id, &pin))
+    return 0;
+  if (pagedb_latch_exclusive(&pin) == PAGEDB_OK) {
+    memcpy(pin.data, buf, atomic_load(&s->page_size));
+    done = !dirty || pagedb_mark_dirty(&pin, lsn) == PAGEDB_OK;
+  }
+  pagedb_unpin(&pin);
+  return done;
+}
+
+void frame_refresh(conn *c, uint64_t id, const void *page)
+{
+  if (atomic_load(&c->file->owner) != NULL)
+    into_resident(c, id, page, 0, 0);
+}
+
+/* The page goes to disk at once, in a copy: the pool has no room for it. */
+static int write_around(conn *c, uint64_t id, const void *buf)
+{
+  shared *s = c->file;
+  void *page = conn_bounce(c);
+  if (page == NULL)
+    return PAGEDB_ENOMEM;
+  atomic_fetch_add(&pagedb_globals.count.bounces, 1);
+  memcpy(page, buf, atomic_load(&s->page_size));
+  return pages_write_one(s, id, page, s->txn.lsn,
+                         (out_mode)atomic_load(&s->out));
+}
+
+static int write_page(conn *c, uint64_t id, const void *buf)
+{
+  shared *s = c->file;
+  pagedb_pin pin;
+  uint64_t size = atomic_load(&s->page_size);
+  note_written(s, id * size, size, 0);
+  if (into_resident(c, id, buf, s->txn.lsn, 1))
+    return PAGEDB_OK;
+  pagedb_owner *o = atomic_load(&s->owner);
+  if (pagedb_fetch_new(c->session, o, id, &pin) != PAGEDB_OK)
+    return write_around(c, id, buf);
+  memcpy(pin.data, buf, size);
+  int err = pagedb_mark_dirty(&pin, s->txn.lsn);
+  pagedb_unpin(&pin);
+  return err;
+}
+
+/* Much that is dirty is written early: the journal is safe by now, and the join
+** has less to do. */
+static int write_early(conn *c, uint64_t n)
+{
+  txn *t = &c->file->txn;
+  t->since_flush += n;
+  if (t->since_flush <= atomic_load(&pagedb_globals.pool_quarter))
+    return PAGEDB_OK;
+  t->since_flush = 0;
+  return pagedb_flush(c->session, atomic_load(&c->file->owner));
+}
+
+/*
+** A write after the join and before the commit restores what was there when the
+** transaction began. If the join changed what the file is (VACUUM), the old
+** geometry is back, and nothing is certain until the next join.
+*/
+static int back_to_the_start(shared *s)
+{
+  txn *t = &s->txn;
+  int err = PAGEDB_OK;
+  if (!t->joined || atomic_load(&s->unsure))
+    return PAGEDB_OK;
+  if (atomic_load(&s->page_size) == t->start_size &&
+      atomic_load(&s->stamped) == t->start_stamped && !s->overwrite)
+    return PAGEDB_OK;
+  pthread_mutex_lock(&s->lock);
+  err = shared_set_page_size(s, t->start_size);
+  atomic_store(&s->stamped, t->start_stamped);
+  bitmap_clear(&t->written);
+  atomic_store(&s->unsure, 1);
+  atomic_store(&s->out, OUT_RAW);
+  pthread_mutex_unlock(&s->lock);
+  return err;
+}
+
+static int write_any(conn *c, const void *buf, uint64_t n, uint64_t off)
+{
+  shared *s = c->file;
+  txn *t = &s->txn;
+  uint64_t size = atomic_load(&s->page_size);
+  t->unjoined = 1;
+  int whole = size != 0 && n == size && off % size == 0;
+  if (whole && atomic_load(&s->unsure) &&
+      !pagedb_is_lock_page(off / size, (uint32_t)size) &&
+      !tail_is_ours(buf, (uint32_t)size))
+    t->foreign = 1;
+  int err = whole && t->kind == TXN_FORWARD ? write_page(c, off / size, buf)
+                                            : write_through(c, buf, n, off);
+  if (err != PAGEDB_OK)
+    return err;
+  if (off + n > t->end)
+    t->end = off + n;
+  return write_early(c, n);
+}
+
+int x_write(sqlite3_file *f, const void *buf, int n, sqlite3_int64 off)
+{
+  conn *c = (conn *)f;
+  shared *s = c->file;
+  if (CONN_IS_INHERITED(c))
+    return SQLITE_MISUSE;
+  c->fresh = 0;
+  if (c->ckpt)
+    return ckpt_write(c, buf, n, (uint64_t)off);
+  int err = txn_begin(c, (uint32_t)n);
+  if (err == PAGEDB_OK)
+    err = back_to_the_start(s);
+  if (err != PAGEDB_OK)
+    return shared_report(s, err, SQLITE_IOERR_WRITE);
+  int rc = refused(c, buf, (uint64_t)n, (uint64_t)off);
+  if (rc != SQLITE_OK)
+    return rc;
+  err = write_any(c, buf, (uint64_t)n, (uint64_t)off);
+  return shared_report(s, err, SQLITE_IOERR_WRITE);
+}
+
+/* ---------------------------------------------------- size, cut, durability */
+
+/* Forget pages behind the cut; a page that is cut in two is written first. */
+static int forget_behind(conn *c, uint64_t bytes)
+{
+  shared *s = c->file;
+  pagedb_owner *o = atomic_load(&s->owner);
+  uint64_t size = atomic_load(&s->page_size), now = 0;
+  if (o == NULL)
+    return PAGEDB_OK;
+  int err = io_size(s, &now);
+  if (s->txn.writer == c && s->txn.end > now)
+    now = s->txn.end;
+  if (err != PAGEDB_OK || bytes >= now)
+    return err;
+  if (bytes % size != 0)
+    err = write_settle(c, bytes, 1);
+  if (err != PAGEDB_OK)
+    return err;
+  if (pagedb_discard_from(o, (bytes + size - 1) / size) == PAGEDB_OK)
+    return PAGEDB_OK;
+  err = pagedb_flush(c->session, o);
+  shared_invalidate(s);
+  return err;
+}
+
+int x_truncate(sqlite3_file *f, sqlite3_int64 bytes)
+{
+  conn *c = (conn *)f;
+  shared *s = c->file;
+  if (CONN_IS_INHERITED(c))
+    return SQLITE_MISUSE;
+  c->fresh = 0;
+  int err = forget_behind(c, (uint64_t)bytes);
+  if (err != PAGEDB_OK)
+    return shared_report(s, err, SQLITE_IOERR_TRUNCATE);
+  int rc = c->parent->pMethods->xTruncate(c->parent, bytes);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (s->txn.writer == c && s->txn.end > (uint64_t)bytes)
+    s->txn.end = (uint64_t)bytes;
+  state_ours(s, NULL);
+  return SQLITE_OK;
+}
+
+int x_sync(sqlite3_file *f, int flags)
+{
+  conn *c = (conn *)f;
+  (void)flags;
+  if (CONN_IS_INHERITED(c))
+    return SQLITE_MISUSE;
+  if (c->file->txn.writer == c && c->file->txn.unjoined) {
+    int rc = txn_join(c);
+    if (rc != SQLITE_OK)
+      return rc;
+  }
+  return shared_report(c->file, io_sync(c->file), SQLITE_IOERR_FSYNC);
+}
+
+int x_file_size(sqlite3_file *f, sqlite3_int64 *bytes)
+{
+  conn *c = (conn *)f;
+  const txn *t = &c->file->txn;
+  int rc = c->parent->pMethods->xFileSize(c->parent, bytes);
+  if (rc == SQLITE_OK && t->writer == c && t->end > (uint64_t)*bytes)
+    *bytes = (sqlite3_int64)t->end;
+  return rc;
+}
