@@ -178,8 +178,7 @@ static const char *advice(int err)
   }
 }
 
-/* Pages are counted from 1 where SQLite's users see them. */
-static void sentence(const pagedb_fault *f, char *buf, size_t n)
+void shared_sentence(const pagedb_fault *f, char *buf, size_t n)
 {
   pagedb_fault shown = *f;
   if (shown.page != PAGEDB_NONE)
@@ -199,7 +198,7 @@ int shared_report(shared *s, int err, int otherwise)
     f = *pagedb_last_fault();
   }
   remember(s);
-  sentence(&f, text, sizeof text);
+  shared_sentence(&f, text, sizeof text);
   int code = err == PAGEDB_EIO ? otherwise : pagedb_err_sqlite(err);
   if (is_verification(err)) {
     atomic_fetch_add(&pagedb_globals.count.failures[err], 1);

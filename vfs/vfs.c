@@ -362,8 +362,8 @@ int vfs_register(const char *parent_name, int make_default)
 {
   sqlite3_vfs *parent = sqlite3_vfs_find(parent_name);
   /* sqlite3_initialize makes the platform's VFS the default again; we may be
-  *the
-  ** default already, and are never our own parent. */
+   *the
+   ** default already, and are never our own parent. */
   if (parent == &pagedb_vfs)
     parent = pagedb_vfs.pAppData;
   if (parent == NULL)

@@ -300,6 +300,8 @@ void shared_invalidate(shared *s);
 /* Log the thread's fault, remember it for pagedb_files, and return the SQLite
 ** code for it; `otherwise` for plain I/O errors. */
 int shared_report(shared *s, int err, int otherwise);
+/* A fault as a sentence, pages counted from 1 as SQLite does. */
+void shared_sentence(const pagedb_fault *f, char *buf, size_t n);
 /* The same for a refusal in words. */
 int shared_refuse(shared *s, int code, const char *format, ...);
 uint64_t shared_next_lsn(shared *s);
