@@ -48,6 +48,8 @@ SQLIB  := $(OUT)/libpagedb_sqlite.a
 SO     := $(OUT)/pagedb.so
 TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(wildcard tests/test_*.c))
 HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
+# Tests of the VFS link SQLite.
+SQLHELPER := $(OUT)/tests/sqlutil.o $(OUT)/tests/util.o
 EXAMPLE := $(OUT)/substrate
 BENCH  := $(OUT)/bench_core
 SOURCES := $(wildcard $(addsuffix /*.[ch],core vfs tool tests tests/* bench examples))
@@ -109,6 +111,9 @@ $(SO): $(LOADED) $(LIB)
 
 $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
+
+$(OUT)/test_vfs_%: $(OUT)/tests/test_vfs_%.o $(SQLHELPER) $(SQLIB) $(LIB)
+	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 $(LIBS) -lm
 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)

@@ -42,12 +42,6 @@ enum {
   WAL_FRAME_HEADER = 24
 };
 
-static uint32_t be32(const uint8_t *p)
-{
-  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 |
-         p[3];
-}
-
 /* -------------------------------------------------------------- checkpoint */
 
 void ckpt_start(conn *c)
@@ -127,7 +121,7 @@ static int ckpt_page1(conn *c, const uint8_t *buf, uint32_t n)
     bitmap_clear(&set);
   }
   if (err == PAGEDB_OK && filled > 0)
-    err = io_sync(s);
+    err = io_sync(s, SQLITE_SYNC_NORMAL);
   if (err == PAGEDB_OK && h.valid) {
     atomic_store(&s->count, h.count);
     atomic_store(&s->wal, h.wal);
@@ -195,7 +189,6 @@ typedef struct wal_file {
   sqlite3_file base;
   sqlite3_file *parent;
   shared *file;
-  uint32_t page; /* of the frame whose header was written last */
 } wal_file;
 
 static sqlite3_file *wal_parent(sqlite3_file *f)
@@ -218,8 +211,13 @@ static int wal_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
   return wal_parent(f)->pMethods->xRead(wal_parent(f), buf, n, off);
 }
 
-/* Whether SQLite writes a page that cannot be stamped into the log. */
-static int wal_refuses(wal_file *w, const uint8_t *buf, uint32_t n,
+/*
+** Whether SQLite writes a page that cannot be stamped into the log. Page 1 is
+** known by its first bytes, not by its frame's header: a page that a
+*transaction
+** changes twice may be written over its first version, without a header.
+*/
+static int wal_refuses(const wal_file *w, const uint8_t *buf, uint32_t n,
                        sqlite3_int64 off)
 {
   shared *s = w->file;
@@ -228,17 +226,14 @@ static int wal_refuses(wal_file *w, const uint8_t *buf, uint32_t n,
   if (off < WAL_HEADER || size == 0 || !atomic_load(&s->stamped))
     return 0;
   uint64_t at = (uint64_t)(off - WAL_HEADER) % (size + WAL_FRAME_HEADER);
-  if (at == 0 && n == WAL_FRAME_HEADER)
-    w->page = be32(buf);
   /* A sync in the middle of a frame cuts it in two: the tail is in the second
   ** part. */
   if (at < WAL_FRAME_HEADER || at + n != size + WAL_FRAME_HEADER ||
-      n < PAGEDB_RECORD_SIZE || w->page == 0 ||
-      pagedb_is_lock_page(w->page - 1, size))
+      n < PAGEDB_RECORD_SIZE)
     return 0;
   header_parse(buf, n, &h);
-  if (w->page == 1 && n == size &&
-      (!h.valid || h.page_size != size || h.reserve != PAGEDB_RECORD_SIZE))
+  if (h.valid && n == size &&
+      (h.page_size != size || h.reserve != PAGEDB_RECORD_SIZE))
     return 1;
   return !tail_is_ours(buf, n);
 }
@@ -247,12 +242,10 @@ static int wal_write(sqlite3_file *f, const void *buf, int n, sqlite3_int64 off)
 {
   wal_file *w = (wal_file *)f;
   if (wal_refuses(w, buf, (uint32_t)n, off))
-    return shared_refuse(
-        w->file, SQLITE_IOERR_WRITE,
-        "refused to write page %u into the log of this stamped "
-        "database: it does not keep the 32 bytes at its end "
-        "free; run PRAGMA pagedb_unstamp first",
-        w->page);
+    return shared_refuse(w->file, SQLITE_IOERR_WRITE,
+                         "refused to write a page into the log of this stamped "
+                         "database that does not keep the 32 bytes at its end "
+                         "free; run PRAGMA pagedb_unstamp first");
   return w->parent->pMethods->xWrite(w->parent, buf, n, off);
 }
 
@@ -336,7 +329,6 @@ int wal_observe(sqlite3_file *f, conn *c, sqlite3_vfs *parent, const char *name,
     return rc;
   }
   w->file = c->file;
-  w->page = 0;
   f->pMethods = &wal_methods;
   return SQLITE_OK;
 }

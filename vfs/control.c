@@ -104,6 +104,31 @@ static int pragma_unstamp(conn *c, char **arg)
   return unstamp_file(c, &arg[0]);
 }
 
+/*
+** PRAGMA page_size=N makes SQLite forget that reserved bytes were asked for,
+*and a
+** VACUUM right after it would not convert the file. So it is carried out here,
+*by
+** SQLite, and the wish renewed.
+*/
+static int pragma_page_size(conn *c, char **arg)
+{
+  if (arg[2] == NULL || c->nested || !c->want_stamps || c->db == NULL ||
+      *c->db == NULL || atomic_load(&c->file->stamped))
+    return SQLITE_NOTFOUND;
+  char *sql =
+      sqlite3_mprintf("PRAGMA \"%w\".page_size=%Q", conn_schema(c), arg[2]);
+  if (sql == NULL)
+    return SQLITE_NOMEM;
+  c->nested = 1;
+  int rc = sqlite3_exec(*c->db, sql, NULL, NULL, NULL);
+  c->nested = 0;
+  sqlite3_free(sql);
+  c->asked = 0;
+  ask_for_reserve(c);
+  return rc;
+}
+
 static int pragma(conn *c, char **arg)
 {
   static const struct {
@@ -113,7 +138,8 @@ static int pragma(conn *c, char **arg)
                {"pagedb_verify", pragma_verify},
                {"pagedb_lsn", pragma_lsn},
                {"pagedb_stamp", pragma_stamp},
-               {"pagedb_unstamp", pragma_unstamp}};
+               {"pagedb_unstamp", pragma_unstamp},
+               {"page_size", pragma_page_size}};
   for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
     if (sqlite3_stricmp(arg[1], known[i].name) == 0)
       return known[i].run(c, arg);
@@ -137,7 +163,7 @@ static int mmap_size(conn *c, sqlite3_int64 *arg)
 {
   sqlite3_int64 wanted = *arg;
   *arg = c->mmap_limit;
-  if (wanted >= 0)
+  if (wanted >= 0 && c->fetched == 0)
     c->mmap_limit = wanted;
   return SQLITE_OK;
 }

@@ -81,11 +81,26 @@ void capture_install(sqlite3_vfs *parent)
   parent->xSetSystemCall(parent, "fstat", (sqlite3_syscall_ptr)capture_fstat);
 }
 
+/*
+** Whether what the descriptor holds is what the parent's xRead would give. Any
+** other VFS may encrypt, compress, or tear pages for a test: there we stay
+*above
+** its methods. unix-dotfile, -flock and -none are for file systems that do not
+** do as usual, too.
+*/
+static int is_platforms_own(sqlite3_vfs *parent)
+{
+  sqlite3_vfs *unix_vfs = sqlite3_vfs_find("unix");
+  return unix_vfs != NULL && parent->xOpen == unix_vfs->xOpen &&
+         (strcmp(parent->zName, "unix") == 0 ||
+          strcmp(parent->zName, "unix-excl") == 0);
+}
+
 int capture_open(sqlite3_vfs *parent, const char *name, sqlite3_file *f,
                  int flags, int *out_flags, int *fd)
 {
   captured = -1;
-  capturing = 1;
+  capturing = is_platforms_own(parent);
   int rc = parent->xOpen(parent, name, f, flags, out_flags);
   capturing = 0;
   *fd = rc == SQLITE_OK ? captured : -1;

@@ -171,7 +171,7 @@ int io_size(shared *s, uint64_t *bytes)
   return parent_error(s, rc, 0, 0);
 }
 
-int io_sync(shared *s)
+int io_sync(shared *s, int flags)
 {
   if (atomic_load(&s->failed))
     return pagedb_fault_set(PAGEDB_ESYNC, 0, s->path, PAGEDB_NONE, 0, 0,
@@ -180,7 +180,7 @@ int io_sync(shared *s)
   uint64_t start = began();
   handle *h = atomic_load(&s->buffered);
   sqlite3_file *f = h != NULL ? handle_file(h) : s->through;
-  int rc = f->pMethods->xSync(f, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+  int rc = f->pMethods->xSync(f, flags);
   ended(TIMED_SYNC, start);
   atomic_fetch_add(&pagedb_globals.count.syncs, 1);
   if (rc == SQLITE_OK)

@@ -306,6 +306,21 @@ int x_shm_unmap(sqlite3_file *f, int delete_it)
 
 /* ------------------------------------------------------------------- locks */
 
+const char *conn_schema(conn *c)
+{
+  for (int i = 0; c->db != NULL && *c->db != NULL; i++) {
+    const char *schema = sqlite3_db_name(*c->db, i);
+    sqlite3_file *f = NULL;
+    if (schema == NULL)
+      break;
+    if (sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_FILE_POINTER, &f) ==
+            SQLITE_OK &&
+        f == &c->base)
+      return schema;
+  }
+  return NULL;
+}
+
 /*
 ** Ask for 32 reserved bytes: a new database is then born with them, and VACUUM
 ** gives them to an old one. SQLite takes the wish only through its own
@@ -313,28 +328,20 @@ int x_shm_unmap(sqlite3_file *f, int delete_it)
 ** by schema name, so the schema that this file belongs to is looked up. Only
 ** while the connection's own call is under way, whose mutex is held.
 */
-static void ask_for_reserve(conn *c)
+void ask_for_reserve(conn *c)
 {
   if (c->asked || !c->want_stamps || c->read_only || c->db == NULL ||
       *c->db == NULL || atomic_load(&c->file->stamped))
     return;
   c->asked = 1;
-  for (int i = 0;; i++) {
-    const char *schema = sqlite3_db_name(*c->db, i);
-    sqlite3_file *f = NULL;
-    int bytes = -1;
-    if (schema == NULL)
-      return;
-    if (sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_FILE_POINTER, &f) !=
-            SQLITE_OK ||
-        f != &c->base)
-      continue;
-    sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_RESERVE_BYTES, &bytes);
-    if (bytes == 0) {
-      bytes = PAGEDB_RECORD_SIZE;
-      sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_RESERVE_BYTES, &bytes);
-    }
+  int bytes = -1;
+  const char *schema = conn_schema(c);
+  if (schema == NULL)
     return;
+  sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_RESERVE_BYTES, &bytes);
+  if (bytes == 0) {
+    bytes = PAGEDB_RECORD_SIZE;
+    sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_RESERVE_BYTES, &bytes);
   }
 }
 

@@ -222,7 +222,7 @@ static int pages_write(pagedb_store *store, pagedb_run *runs, unsigned n)
 
 static int pages_sync(pagedb_store *store)
 {
-  return io_sync(((struct pages *)store)->file);
+  return io_sync(((struct pages *)store)->file, SQLITE_SYNC_NORMAL);
 }
 
 static int pages_count(pagedb_store *store, uint64_t *pages)

@@ -174,8 +174,10 @@ int x_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out)
       pagedb_is_lock_page(from / size, (uint32_t)size))
     return SQLITE_OK;
   if (pagedb_fetch(c->session, atomic_load(&s->owner), from / size, &pin) ==
-      PAGEDB_OK)
+      PAGEDB_OK) {
     *out = pin.data;
+    c->fetched++;
+  }
   return SQLITE_OK;
 }
 
@@ -183,7 +185,9 @@ int x_unfetch(sqlite3_file *f, sqlite3_int64 off, void *page)
 {
   conn *c = (conn *)f;
   (void)off;
-  if (page != NULL && !CONN_IS_INHERITED(c))
+  if (page != NULL && !CONN_IS_INHERITED(c)) {
     pagedb_unpin_data(c->session, page);
+    c->fetched--;
+  }
   return SQLITE_OK;
 }

@@ -56,26 +56,11 @@ static int say(char **message, int rc, const char *text)
   return rc;
 }
 
-/* The schema name of the connection's file; main if it is not found. */
-static const char *schema_of(conn *c)
-{
-  for (int i = 0; c->db != NULL && *c->db != NULL; i++) {
-    const char *schema = sqlite3_db_name(*c->db, i);
-    sqlite3_file *f = NULL;
-    if (schema == NULL)
-      break;
-    if (sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_FILE_POINTER, &f) ==
-            SQLITE_OK &&
-        f == &c->base)
-      return schema;
-  }
-  return "main";
-}
-
 static int exec_on_schema(conn *c, const char *format,
                           int (*row)(void *, int, char **, char **), void *arg)
 {
-  char *sql = sqlite3_mprintf(format, schema_of(c));
+  const char *schema = conn_schema(c);
+  char *sql = schema == NULL ? NULL : sqlite3_mprintf(format, schema);
   if (sql == NULL)
     return SQLITE_NOMEM;
   int rc = sqlite3_exec(*c->db, sql, row, arg, NULL);
@@ -96,7 +81,7 @@ static int make_quiet(conn *c, char **message)
   int rc = exec_on_schema(c, "SELECT count(*) FROM \"%w\".sqlite_master", NULL,
                           NULL);
   if (rc == SQLITE_OK && atomic_load(&c->file->wal))
-    rc = sqlite3_wal_checkpoint_v2(*c->db, schema_of(c),
+    rc = sqlite3_wal_checkpoint_v2(*c->db, conn_schema(c),
                                    SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
   if ((rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_LOCKED)
     return say(message, SQLITE_BUSY,
@@ -269,11 +254,11 @@ static int stamp_page1(conn *c, uint64_t lsn)
   pagedb_page_stamp(page, size, PAGEDB_TRAILING, 0, lsn);
   err = io_write(s, page, size, 0);
   if (err == PAGEDB_OK)
-    err = io_sync(s);
+    err = io_sync(s, SQLITE_SYNC_NORMAL);
   page[HEADER_WRITE_VERSION] |= GUARD;
   if (err == PAGEDB_OK)
     err = io_write(s, page, 512, 0);
-  return err == PAGEDB_OK ? io_sync(s) : err;
+  return err == PAGEDB_OK ? io_sync(s, SQLITE_SYNC_NORMAL) : err;
 }
 
 static int stamp_locked(conn *c, int adopt, char **message)
@@ -314,7 +299,7 @@ static int stamp_locked(conn *c, int adopt, char **message)
   lsn = shared_next_lsn(s);
   err = each_chunk(c, count, &v, lsn, 1);
   if (err == PAGEDB_OK)
-    err = io_sync(s);
+    err = io_sync(s, SQLITE_SYNC_NORMAL);
   if (err == PAGEDB_OK)
     err = stamp_page1(c, lsn);
   if (err == PAGEDB_OK)
@@ -339,7 +324,7 @@ static int unstamp_locked(conn *c, char **message)
   if (err == PAGEDB_OK)
     err = io_write(s, head, sizeof head, 0);
   if (err == PAGEDB_OK)
-    err = io_sync(s);
+    err = io_sync(s, SQLITE_SYNC_NORMAL);
   if (err == PAGEDB_OK)
     *message =
         sqlite3_mprintf("no longer stamped: any SQLite may write it now");

@@ -194,12 +194,14 @@ struct conn {
   conn *next;
   sqlite3 **db; /* from SQLITE_FCNTL_PDB; NULL: unknown */
   sqlite3_int64 mmap_limit;
+  int fetched;   /* pages that SQLite has by xFetch */
   int lock;      /* SQLITE_LOCK_* that we hold */
   int reserved;  /* RESERVED was taken, or a playback was joined, since NONE */
   int read_only; /* as granted */
   int verify;
   int want_stamps; /* ask for reserved bytes in new databases */
   int asked;       /* did so */
+  int nested;      /* a PRAGMA of ours runs inside one of the user's */
   int no_lock;     /* nolock=1 or immutable=1: no lock calls will come */
   int immutable;
   int fresh;      /* head holds what a read of the header would give */
@@ -316,7 +318,8 @@ int io_write(shared *s, const void *buf, size_t n, uint64_t off);
 int io_read_pages(shared *s, os_iov *iov, int n, uint64_t off, size_t *got);
 int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off);
 int io_size(shared *s, uint64_t *bytes);
-int io_sync(shared *s);
+/* flags as xSync has them. */
+int io_sync(shared *s, int flags);
 /* 1 if pages of this size go by Direct I/O. */
 int io_is_direct(const shared *s, uint32_t page_size);
 /* The first bytes of the file; zeroes behind its end. */
@@ -357,6 +360,11 @@ int x_shm_map(sqlite3_file *f, int region, int bytes, int extend,
 int x_shm_lock(sqlite3_file *f, int offset, int n, int flags);
 void x_shm_barrier(sqlite3_file *f);
 int x_shm_unmap(sqlite3_file *f, int delete_it);
+/* The schema name of the connection's file; NULL if it is not to be found. Only
+** while the connection's own call is under way, whose mutex is held. */
+const char *conn_schema(conn *c);
+/* Ask SQLite, once, for 32 reserved bytes in this database. */
+void ask_for_reserve(conn *c);
 /* Compare what the pool holds with the file, as at a new SHARED lock. */
 int state_check(conn *c);
 /* What we just wrote is the state: page 1's bytes (NULL: as they were), size.

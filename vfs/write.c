@@ -367,7 +367,6 @@ int x_truncate(sqlite3_file *f, sqlite3_int64 bytes)
 int x_sync(sqlite3_file *f, int flags)
 {
   conn *c = (conn *)f;
-  (void)flags;
   if (CONN_IS_INHERITED(c))
     return SQLITE_MISUSE;
   if (c->file->txn.writer == c && c->file->txn.unjoined) {
@@ -375,7 +374,7 @@ int x_sync(sqlite3_file *f, int flags)
     if (rc != SQLITE_OK)
       return rc;
   }
-  return shared_report(c->file, io_sync(c->file), SQLITE_IOERR_FSYNC);
+  return shared_report(c->file, io_sync(c->file, flags), SQLITE_IOERR_FSYNC);
 }
 
 int x_file_size(sqlite3_file *f, sqlite3_int64 *bytes)
