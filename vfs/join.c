@@ -266,6 +266,9 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
   shared *s = c->file;
   txn *t = &s->txn;
   uint64_t filled, count = t->end / h->page_size;
+  /* What VACUUM leaves behind the new end is cut off after the commit. */
+  if (h->count != 0 && h->count < count)
+    count = h->count;
   int moved = atomic_load(&s->page_size) != h->page_size;
   int all = moved || (!t->start_stamped && t->start_bytes > 0);
   /* Without a change of size what is still in the pool is stamped on its way
