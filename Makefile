@@ -1,6 +1,7 @@
 # page-db. Everything is built below build/.
 #
 #   make              build/pagedb.so, the libraries, the tests
+#   make demo         install what it needs, and show the main job
 #   make check        install what is missing (deps), then all tests: check-quick,
 #                     sanitizers, valgrind, model, fuzz
 #   make check-quick  all tests once, the example, format of the sources
@@ -41,11 +42,16 @@ CORE   := $(wildcard core/*.c)
 OBJ    := $(CORE:%.c=$(OUT)/%.o)
 LIB    := $(OUT)/libpagedb.a
 # The VFS, twice: for a host that links it, and to be loaded.
+ifeq ($(call found,sqlite3ext.h),y)
+HAVE_SQLITE := y
+endif
 VFS    := $(wildcard vfs/*.c)
 LINKED := $(VFS:%.c=$(OUT)/linked/%.o)
 LOADED := $(VFS:%.c=$(OUT)/loaded/%.o)
 SQLIB  := $(OUT)/libpagedb_sqlite.a
 SO     := $(OUT)/pagedb.so
+TOOL   := $(OUT)/pagedb
+TOOLOBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard tool/*.c))
 TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(wildcard tests/test_*.c))
 HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
 # Tests of the VFS link SQLite.
@@ -63,12 +69,18 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-windows check-aarch64 \
         check-format check-header bench-core bench-docs format install uninstall clean help variant \
-        no-tests FORCE
+        no-tests no-sqlite demo FORCE
 .SECONDARY:
 
 # Without cmocka the library is made all the same, and the tests are not.
-all: build/libpagedb.a build/libpagedb_sqlite.a build/pagedb.so $(EXAMPLE) \
+PRODUCTS := build/libpagedb.a \
+  $(if $(HAVE_SQLITE),build/libpagedb_sqlite.a build/pagedb.so build/pagedb,no-sqlite)
+
+all: $(PRODUCTS) $(EXAMPLE) \
      $(if $(call found,stdarg.h stddef.h stdint.h setjmp.h cmocka.h),$(TESTS),no-tests)
+
+no-sqlite: build/libpagedb.a
+	@echo "the SQLite plugin needs libsqlite3-dev (make deps): not built"
 
 no-tests: build/libpagedb.a $(EXAMPLE)
 	@echo "the tests need libcmocka-dev (make deps): not built"
@@ -76,11 +88,12 @@ no-tests: build/libpagedb.a $(EXAMPLE)
 build/libpagedb.a: $(LIB)
 build/libpagedb_sqlite.a: $(SQLIB)
 build/pagedb.so: $(SO)
-build/libpagedb.a build/libpagedb_sqlite.a build/pagedb.so:
+build/pagedb: $(TOOL)
+build/libpagedb.a build/libpagedb_sqlite.a build/pagedb.so build/pagedb:
 	@mkdir -p build
 	cp $< $@
 
-variant: $(LIB) $(TESTS) $(EXAMPLE)
+variant: $(LIB) $(SO) $(TOOL) $(TESTS) $(EXAMPLE)
 
 # Other flags, another compiler, liburing come or gone: compile anew.
 $(OUT)/flags: FORCE
@@ -108,6 +121,9 @@ $(LIB) $(SQLIB):
 # Nothing but libc at run time, and no symbol but the entry points.
 $(SO): $(LOADED) $(LIB)
 	$(CC) $(ALL) -shared $^ -o $@ -Wl,--exclude-libs,ALL $(LIBS)
+
+$(TOOL): $(TOOLOBJ) $(SQLIB) $(LIB)
+	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
 
 $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
@@ -166,6 +182,12 @@ check: deps
 
 deps:
 	scripts/deps.sh
+
+# The main job, on a database that nobody here made.
+demo:
+	scripts/deps.sh demo
+	$(MAKE) $(if $(HAVE_SQLITE),$(PRODUCTS),build/libpagedb.a build/libpagedb_sqlite.a build/pagedb.so build/pagedb)
+	scripts/demo.sh build
 
 bench-core: $(BENCH)
 	$(BENCH)

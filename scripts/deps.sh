@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Install the Debian packages that building and testing need and that are
-# missing. With all of them there it does nothing and needs no network.
+# Install the Debian packages that are missing: deps.sh demo (to build, and for
+# the demonstration) or deps.sh (to test as well). With all of them there it does
+# nothing and needs no network.
 set -eu
-want="gcc make libc6-dev git libcmocka-dev liburing-dev valgrind spin clang clang-format"
+want="gcc make libc6-dev liburing-dev libsqlite3-dev sqlite3 python3"
+[ "${1:-}" = demo ] ||
+  want="$want git libcmocka-dev valgrind spin clang clang-format libsqlite3-tcl tcl"
 command -v dpkg-query >/dev/null || {
   echo "deps: not a Debian system; please install: $want"
   exit 0
@@ -12,13 +15,15 @@ missing=
 for package in $want; do
   have "$package" || missing="$missing $package"
 done
-# libFuzzer's runtime carries the compiler's version in its name.
-if command -v clang >/dev/null; then
-  version=$(clang -dumpversion | cut -d. -f1)
-else
-  version=$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -1)
+if [ "${1:-}" != demo ]; then
+  # libFuzzer's runtime carries the compiler's version in its name.
+  if command -v clang >/dev/null; then
+    version=$(clang -dumpversion | cut -d. -f1)
+  else
+    version=$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -1)
+  fi
+  have "libclang-rt-${version:-14}-dev" || missing="$missing libclang-rt-${version:-14}-dev"
 fi
-have "libclang-rt-${version:-14}-dev" || missing="$missing libclang-rt-${version:-14}-dev"
 [ -z "$missing" ] && exit 0
 echo "deps: installing$missing"
 sudo=

@@ -139,6 +139,11 @@ int pagedb_extra_init(const char *unused)
   return start(1);
 }
 
+void pagedb_on_progress(void (*show)(unsigned long long, unsigned long long))
+{
+  pagedb_globals.progress = show;
+}
+
 int pagedb_sql_init(sqlite3 *db)
 {
   int rc = sql_register(db, NULL);

@@ -30,6 +30,11 @@ int pagedb_register(int make_default);
 */
 int pagedb_extra_init(const char *unused);
 
+/* Call `show` now and then while PRAGMA pagedb_stamp works: pages done, all
+** pages. NULL: no longer. */
+void pagedb_on_progress(void (*show)(unsigned long long done,
+                                     unsigned long long all));
+
 struct sqlite3;
 
 /* Add the SQL functions and tables to one connection. */

@@ -179,9 +179,7 @@ static void survey_page(conn *c, const uint8_t *page, uint32_t size,
   }
 }
 
-/*
-** Go through the file. `work` NULL: count. Else stamp what does not verify.
-*/
+/* Go through the file: count into *v, or (write) stamp what does not verify. */
 static int each_chunk(conn *c, uint64_t count, survey *v, uint64_t lsn,
                       int write)
 {
@@ -302,7 +300,12 @@ static int stamp_locked(conn *c, int adopt, char **message)
     err = io_sync(s, SQLITE_SYNC_NORMAL);
   if (err == PAGEDB_OK)
     err = stamp_page1(c, lsn);
-  if (err == PAGEDB_OK)
+  if (err == PAGEDB_OK && v.stale > 0)
+    *message = sqlite3_mprintf(
+        "stamped: %lld pages; %lld of them, the first is page %lld, were changed "
+        "since they got an earlier stamp",
+        v.pages, v.stale, v.first_stale);
+  else if (err == PAGEDB_OK)
     *message = sqlite3_mprintf("stamped: %lld pages", v.pages);
   return shared_report(s, err, SQLITE_IOERR_WRITE);
 }

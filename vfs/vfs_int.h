@@ -246,8 +246,9 @@ typedef struct globals {
   shared *files;
   _Atomic unsigned generation;
   counters count;
-  uint64_t (*clock)(void);                       /* wall clock, microseconds */
-  void (*progress)(uint64_t done, uint64_t all); /* pages; may be NULL */
+  uint64_t (*clock)(void); /* wall clock, microseconds */
+  void (*progress)(unsigned long long done,
+                   unsigned long long all); /* pages; may be NULL */
 } globals;
 
 extern globals pagedb_globals;

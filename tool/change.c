@@ -1,0 +1,317 @@
+/*
+** change.c - stamp, unstamp, convert: through SQLite, under its locks.
+**
+** convert never touches the original before it is replaced: VACUUM INTO a new
+** file next to it, every page of which is then verified and all content
+*compared,
+** is synced and renamed over the original, and the directory is synced. A power
+** cut at any point leaves the one or the other. Meanwhile EXCLUSIVE is held on
+*the
+** original; a connection of another process that had it open without a lock
+*finds
+** at its next write that the file was moved, and SQLite refuses.
+*/
+#define _DEFAULT_SOURCE
+#include <errno.h>
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "../core/os.h"
+#include "../vfs/pagedb_sqlite.h"
+#include "tool.h"
+
+static const options *running; /* for callbacks without an argument */
+
+static void stamping_progress(unsigned long long done, unsigned long long all)
+{
+  progress(running, "stamping", done, all);
+}
+
+static sqlite3 *open_database(const options *o)
+{
+  sqlite3 *db = NULL;
+  running = o;
+  pagedb_on_progress(stamping_progress);
+  if (pagedb_register(1) != SQLITE_OK) {
+    complain(o, "SQLite %s is too old: 3.40.1 or newer is needed",
+             sqlite3_libversion());
+    return NULL;
+  }
+  int rc = sqlite3_open_v2(o->path, &db, SQLITE_OPEN_READWRITE, "pagedb");
+  if (rc == SQLITE_OK && sqlite3_db_readonly(db, "main")) {
+    complain(o, "no permission to write it");
+    sqlite3_close(db);
+    return NULL;
+  }
+  if (rc == SQLITE_OK)
+    return db;
+  complain(o, "cannot open: %s", db != NULL ? sqlite3_errmsg(db) : "no memory");
+  sqlite3_close(db);
+  return NULL;
+}
+
+/* First column of the first row into text; an SQLite result code. */
+static int query(sqlite3 *db, const char *sql, char *text, size_t n)
+{
+  sqlite3_stmt *st = NULL;
+  text[0] = 0;
+  int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+  if (rc == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW &&
+      sqlite3_column_text(st, 0) != NULL)
+    snprintf(text, n, "%s", sqlite3_column_text(st, 0));
+  int end = sqlite3_finalize(st);
+  return rc == SQLITE_OK ? end : rc;
+}
+
+static int say(const options *o, const char *text)
+{
+  progress_end(o);
+  if (o->json) {
+    printf("{\"file\":");
+    json_string(stdout, o->path);
+    printf(",\"result\":");
+    json_string(stdout, text);
+    printf("}\n");
+  } else {
+    printf("%s: %s\n", o->path, text);
+  }
+  return GOOD;
+}
+
+static int by_pragma(const options *o, const char *pragma)
+{
+  char text[512];
+  file_info info;
+  if (file_look(o, &info) != GOOD)
+    return FAILED;
+  if (info.type != FILE_DATABASE)
+    return complain(o, "a native page file is always stamped");
+  sqlite3 *db = open_database(o);
+  if (db == NULL)
+    return FAILED;
+  int rc = query(db, pragma, text, sizeof text);
+  int result =
+      rc == SQLITE_OK ? say(o, text) : complain(o, "%s", sqlite3_errmsg(db));
+  sqlite3_close(db);
+  return result != GOOD && rc == SQLITE_CORRUPT ? DAMAGED : result;
+}
+
+int cmd_stamp(const options *o)
+{
+  return by_pragma(o, o->adopt ? "PRAGMA pagedb_stamp=adopt"
+                               : "PRAGMA pagedb_stamp");
+}
+
+int cmd_unstamp(const options *o)
+{
+  return by_pragma(o, "PRAGMA pagedb_unstamp");
+}
+
+/* ------------------------------------------------------------------ convert */
+
+typedef struct conversion {
+  const options *o;
+  file_info info;
+  char target[4200];
+  sqlite3 *db;
+  int was_wal;
+} conversion;
+
+static int show_vacuum(void *arg)
+{
+  conversion *c = arg;
+  struct stat st;
+  if (stat(c->target, &st) == 0)
+    progress(c->o, "converting", (uint64_t)st.st_size, c->info.bytes);
+  return 0;
+}
+
+static int enough_room(const conversion *c)
+{
+  struct statvfs fs;
+  uint64_t need = c->info.bytes + c->info.bytes / 16 + 65536;
+  if (statvfs(c->o->path, &fs) != 0)
+    return 1;
+  uint64_t have = (uint64_t)fs.f_bavail * fs.f_frsize;
+  if (have >= need)
+    return 1;
+  complain(c->o,
+           "the new file needs about %" PRIu64 " MiB next to it, and "
+           "%" PRIu64 " MiB are free",
+           need >> 20, have >> 20);
+  return 0;
+}
+
+/* Nobody else, no WAL, no hot journal. */
+static int take_it(conversion *c)
+{
+  char mode[32];
+  int rc = query(c->db, "PRAGMA journal_mode", mode, sizeof mode);
+  c->was_wal = strcmp(mode, "wal") == 0;
+  if (rc == SQLITE_OK && c->was_wal)
+    rc = query(c->db, "PRAGMA journal_mode=DELETE", mode, sizeof mode);
+  if (rc == SQLITE_OK && c->was_wal && strcmp(mode, "delete") != 0)
+    rc = SQLITE_BUSY;
+  if (rc == SQLITE_OK)
+    rc = sqlite3_exec(c->db,
+                      "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT",
+                      NULL, NULL, NULL);
+  if (rc == SQLITE_OK)
+    return GOOD;
+  if ((rc & 0xff) == SQLITE_BUSY)
+    return complain(c->o, "others have the database open: nothing was changed");
+  return complain(c->o, "%s", sqlite3_errmsg(c->db));
+}
+
+/* One number for all content: every row of every table, with its rowid order.
+ */
+static int content_sum(sqlite3 *db, uint32_t *sum)
+{
+  sqlite3_stmt *tables, *rows;
+  uint32_t crc = pagedb_crc32c_init();
+  int rc = sqlite3_prepare_v2(db,
+                              "SELECT name FROM sqlite_schema WHERE "
+                              "type='table' AND rootpage>0 ORDER BY name",
+                              -1, &tables, NULL);
+  while (rc == SQLITE_OK && sqlite3_step(tables) == SQLITE_ROW) {
+    char *sql =
+        sqlite3_mprintf("SELECT * FROM \"%w\"", sqlite3_column_text(tables, 0));
+    rc = sql == NULL ? SQLITE_NOMEM
+                     : sqlite3_prepare_v2(db, sql, -1, &rows, NULL);
+    sqlite3_free(sql);
+    while (rc == SQLITE_OK && sqlite3_step(rows) == SQLITE_ROW)
+      for (int i = 0; i < sqlite3_column_count(rows); i++) {
+        int type = sqlite3_column_type(rows, i);
+        int n = type == SQLITE_NULL ? 0 : sqlite3_column_bytes(rows, i);
+        const void *p = type == SQLITE_BLOB ? sqlite3_column_blob(rows, i)
+                                            : sqlite3_column_text(rows, i);
+        n = type == SQLITE_NULL ? 0 : sqlite3_column_bytes(rows, i);
+        crc = pagedb_crc32c_update(crc, &type, sizeof type);
+        crc = pagedb_crc32c_update(crc, &n, sizeof n);
+        if (n > 0)
+          crc = pagedb_crc32c_update(crc, p, (size_t)n);
+      }
+    if (rc == SQLITE_OK)
+      rc = sqlite3_finalize(rows);
+  }
+  int end = sqlite3_finalize(tables);
+  *sum = pagedb_crc32c_final(crc);
+  return rc == SQLITE_OK ? end : rc;
+}
+
+static int new_is_sound(conversion *c)
+{
+  options there = *c->o;
+  file_info info;
+  verdict v;
+  there.path = c->target;
+  if (file_look(&there, &info) != GOOD ||
+      verify_file(&there, &info, &v) != GOOD)
+    return 0;
+  free(v.bad);
+  return v.nbad == 0 && info.guard;
+}
+
+static int same_content(conversion *c)
+{
+  sqlite3 *db = NULL;
+  uint32_t a = 0, b = 1;
+  char ok[64] = "";
+  int rc = sqlite3_open_v2(c->target, &db, SQLITE_OPEN_READWRITE, "pagedb");
+  if (rc == SQLITE_OK)
+    rc = content_sum(db, &a);
+  if (rc == SQLITE_OK)
+    rc = content_sum(c->db, &b);
+  if (rc == SQLITE_OK)
+    rc = query(db, "PRAGMA integrity_check(1)", ok, sizeof ok);
+  if (rc == SQLITE_OK && c->was_wal)
+    rc = sqlite3_exec(db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL);
+  sqlite3_close(db);
+  return rc == SQLITE_OK && a == b && strcmp(ok, "ok") == 0;
+}
+
+/* Owner and permissions of the original; durable; in its place. */
+static int swap_in(conversion *c)
+{
+  struct stat st;
+  os_file *f;
+  if (stat(c->o->path, &st) != 0 || chmod(c->target, st.st_mode & 07777) != 0 ||
+      (chown(c->target, st.st_uid, st.st_gid) != 0 && errno != EPERM))
+    return complain(c->o, "owner and permissions cannot be copied: %s",
+                    strerror(errno));
+  if (os_open(c->target, 0, &f, NULL) != PAGEDB_OK)
+    return complain(c->o, "cannot open the new file");
+  int err = os_datasync(f);
+  os_close(f);
+  if (err != PAGEDB_OK)
+    return complain(c->o, "the new file cannot be synced: nothing was changed");
+  if (rename(c->target, c->o->path) != 0)
+    return complain(c->o, "cannot rename %s over it: %s", c->target,
+                    strerror(errno));
+  if (os_sync_parent_dir(c->o->path) != PAGEDB_OK)
+    return complain(c->o, "converted, but the directory cannot be synced");
+  return GOOD;
+}
+
+static int convert_taken(conversion *c)
+{
+  char *sql = sqlite3_mprintf("VACUUM INTO %Q", c->target);
+  if (sql == NULL)
+    return complain(c->o, "no memory");
+  sqlite3_progress_handler(c->db, 20000, show_vacuum, c);
+  int rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
+  sqlite3_progress_handler(c->db, 0, NULL, NULL);
+  sqlite3_free(sql);
+  if (rc != SQLITE_OK)
+    return complain(c->o, "cannot write %s: %s", c->target,
+                    sqlite3_errmsg(c->db));
+  if (!same_content(c) || !new_is_sound(c))
+    return complain(c->o, "the new file is not what it should be: the original "
+                          "is as it was");
+  return swap_in(c);
+}
+
+static int convert(conversion *c)
+{
+  char mode[32];
+  int rc = take_it(c);
+  if (rc == GOOD)
+    rc = convert_taken(c);
+  if (rc != GOOD) {
+    unlink(c->target);
+    sqlite3_exec(c->db, "PRAGMA locking_mode=NORMAL", NULL, NULL, NULL);
+    if (c->was_wal)
+      query(c->db, "PRAGMA journal_mode=WAL", mode, sizeof mode);
+  }
+  return rc;
+}
+
+int cmd_convert(const options *o)
+{
+  conversion c = {.o = o};
+  if (file_look(o, &c.info) != GOOD)
+    return FAILED;
+  if (c.info.type != FILE_DATABASE)
+    return complain(o, "a native page file is always stamped");
+  if (c.info.guard && c.info.reserve == PAGEDB_RECORD_SIZE)
+    return say(o, "stamped already");
+  snprintf(c.target, sizeof c.target, "%s.pagedb-convert", o->path);
+  if (access(c.target, F_OK) == 0)
+    return complain(o,
+                    "%s exists, perhaps from a conversion that was cut "
+                    "short: remove it first",
+                    c.target);
+  if (!enough_room(&c))
+    return FAILED;
+  c.db = open_database(o);
+  if (c.db == NULL)
+    return FAILED;
+  int rc = convert(&c);
+  sqlite3_close(c.db);
+  return rc == GOOD ? say(o, "converted: stamped now") : rc;
+}

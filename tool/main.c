@@ -1,0 +1,251 @@
+/*
+** main.c - the `pagedb` command: looks after files that page-db wrote.
+*/
+#define _DEFAULT_SOURCE
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../core/os.h"
+#include "tool.h"
+
+static const char usage[] =
+    "usage: pagedb COMMAND [OPTIONS] FILE\n"
+    "\n"
+    "FILE is an SQLite database, or a native page file.\n"
+    "\n"
+    "  info      what kind of file it is\n"
+    "  check     verify every page; which table or index a bad one belongs to\n"
+    "  pages     one line for every page\n"
+    "  stamp     give a database with 32 reserved bytes its stamps (--adopt:\n"
+    "            accept pages that were written without page-db)\n"
+    "  unstamp   let any SQLite write the database again\n"
+    "  convert   make a plain database a stamped one\n"
+    "  version   the version of this command\n"
+    "\n"
+    "  --json    for programs\n"
+    "  --quiet   no progress\n"
+    "\n"
+    "exit code: 0 good, 1 damage found, 2 could not run\n";
+
+/* ------------------------------------------------------------------- output */
+
+void json_string(FILE *f, const char *s)
+{
+  fputc('"', f);
+  for (; *s != 0; s++) {
+    unsigned char ch = (unsigned char)*s;
+    if (ch == '"' || ch == '\\')
+      fprintf(f, "\\%c", ch);
+    else if (ch < 0x20)
+      fprintf(f, "\\u%04x", ch);
+    else
+      fputc(ch, f);
+  }
+  fputc('"', f);
+}
+
+int complain(const options *o, const char *format, ...)
+{
+  char text[1024];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  progress_end(o);
+  if (o->json) {
+    printf("{\"file\":");
+    json_string(stdout, o->path);
+    printf(",\"error\":");
+    json_string(stdout, text);
+    printf("}\n");
+  } else {
+    fprintf(stderr, "pagedb: %s: %s\n", o->path, text);
+  }
+  return FAILED;
+}
+
+static int shows_progress(const options *o)
+{
+  return !o->quiet && !o->json && isatty(2);
+}
+
+void progress(const options *o, const char *what, uint64_t done, uint64_t all)
+{
+  static uint64_t last;
+  uint64_t now = os_monotonic_ns();
+  if (!shows_progress(o) || all == 0 || now - last < 100000000)
+    return;
+  last = now;
+  fprintf(stderr, "\r%s %3d %%", what,
+          (int)(done >= all ? 100 : done * 100 / all));
+}
+
+void progress_end(const options *o)
+{
+  if (shows_progress(o))
+    fprintf(stderr, "\r                              \r");
+}
+
+/* ------------------------------------------------------------ kind of file */
+
+static uint32_t be32(const uint8_t *p)
+{
+  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 |
+         p[3];
+}
+
+static void look_at_database(const uint8_t *p, file_info *info)
+{
+  info->type = FILE_DATABASE;
+  info->page_size = (uint32_t)p[16] << 8 | p[17];
+  if (info->page_size == 1)
+    info->page_size = 65536;
+  info->guard = (p[18] & 0xf0) == 0x50;
+  info->wal = p[19] == 2;
+  info->reserve = p[20];
+  info->pages = be32(p + 24) == be32(p + 92) ? be32(p + 28) : 0;
+  info->free_pages = be32(p + 36);
+  info->auto_vacuum = be32(p + 52) != 0;
+  info->encoding = be32(p + 56);
+  info->user_version = be32(p + 60);
+  info->application_id = be32(p + 68);
+  info->sqlite_version = be32(p + 96);
+}
+
+/* The page size with which page 0 of a native file verifies. */
+static uint32_t native_page_size(const char *path)
+{
+  for (uint32_t size = 4096; size <= 1048576; size *= 2) {
+    pagedb_file_options opt = {.page_size = size, .read_only = 1};
+    pagedb_file *f;
+    if (pagedb_file_open(path, &opt, &f) != PAGEDB_OK)
+      continue;
+    void *page = pagedb_file_alloc(f, 1);
+    int err = page == NULL ? PAGEDB_ENOMEM : pagedb_file_read(f, 0, page, NULL);
+    pagedb_file_free(page);
+    pagedb_file_close(f);
+    if (err == PAGEDB_OK)
+      return size;
+  }
+  return 0;
+}
+
+static uint64_t page1_lsn(os_file *f, uint32_t page_size)
+{
+  uint8_t tail[PAGEDB_RECORD_SIZE];
+  pagedb_record r;
+  size_t got = 0;
+  os_iov iov = {tail, sizeof tail};
+  if (os_readv(f, &iov, 1, page_size - sizeof tail, &got) != PAGEDB_OK ||
+      got != sizeof tail)
+    return 0;
+  pagedb_record_get(tail, sizeof tail, PAGEDB_TRAILING, &r);
+  return r.magic == PAGEDB_MAGIC ? r.lsn : 0;
+}
+
+static int look_open(const options *o, os_file *f, file_info *info)
+{
+  uint8_t head[100] = {0};
+  size_t got = 0;
+  os_iov iov = {head, sizeof head};
+  int err = os_size(f, &info->bytes);
+  if (err == PAGEDB_OK)
+    err = os_readv(f, &iov, 1, 0, &got);
+  if (err != PAGEDB_OK)
+    return complain(o, "%s", pagedb_err_sentence(err));
+  if (got == sizeof head && memcmp(head, "SQLite format 3", 16) == 0) {
+    look_at_database(head, info);
+    if (!pagedb_page_size_ok(info->page_size, PAGEDB_TRAILING))
+      return complain(o, "the header says page size %u, which cannot be",
+                      info->page_size);
+    info->lsn = page1_lsn(f, info->page_size);
+  } else {
+    info->type = FILE_NATIVE;
+    info->page_size = native_page_size(o->path);
+  }
+  if (info->page_size == 0)
+    return complain(o, got == 0 ? "the file is empty"
+                                : "neither an SQLite database nor a page file "
+                                  "whose first page is sound");
+  if (info->pages == 0)
+    info->pages = info->bytes / info->page_size;
+  return GOOD;
+}
+
+int file_look(const options *o, file_info *info)
+{
+  os_file *f;
+  *info = (file_info){0};
+  if (os_open(o->path, OS_OPEN_READONLY, &f, NULL) != PAGEDB_OK)
+    return complain(o, "cannot open: %s", pagedb_last_fault()->what);
+  int rc = look_open(o, f, info);
+  os_close(f);
+  return rc;
+}
+
+/* ---------------------------------------------------------------- arguments */
+
+static const struct {
+  const char *name;
+  int (*run)(const options *);
+} commands[] = {{"info", cmd_info},       {"check", cmd_check},
+                {"pages", cmd_pages},     {"stamp", cmd_stamp},
+                {"unstamp", cmd_unstamp}, {"convert", cmd_convert}};
+
+static int misuse(const char *what, const char *arg)
+{
+  fprintf(stderr, "pagedb: %s%s\n\n%s", what, arg, usage);
+  return FAILED;
+}
+
+static int parse_option(const char *arg, options *o)
+{
+  if (strcmp(arg, "--json") == 0)
+    return o->json = 1;
+  if (strcmp(arg, "--quiet") == 0)
+    return o->quiet = 1;
+  if (strcmp(arg, "--adopt") == 0)
+    return o->adopt = 1;
+  return 0;
+}
+
+int main(int argc, char **argv)
+{
+  options chosen = {0}, *o = &chosen;
+  const char *command = NULL;
+  for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+      fputs(usage, stdout);
+      return GOOD;
+    }
+    if (strncmp(argv[i], "--", 2) == 0 && argv[i][2] != 0) {
+      if (!parse_option(argv[i], o))
+        return misuse("unknown option ", argv[i]);
+    } else if (command == NULL) {
+      command = argv[i];
+    } else if (o->path == NULL) {
+      o->path = argv[i];
+    } else {
+      return misuse("one file at a time: ", argv[i]);
+    }
+  }
+  if (command == NULL)
+    return misuse("which command?", "");
+  if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0) {
+    printf("pagedb %s\n", pagedb_version());
+    return GOOD;
+  }
+  for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+    if (strcmp(command, commands[i].name) != 0)
+      continue;
+    if (o->path == NULL)
+      return misuse("which file?", "");
+    if (o->adopt && commands[i].run != cmd_stamp)
+      return misuse("--adopt belongs to stamp", "");
+    int rc = commands[i].run(o);
+    return fflush(stdout) == 0 ? rc : FAILED;
+  }
+  return misuse("unknown command ", command);
+}

@@ -1,0 +1,77 @@
+/*
+** tool.h - the parts of the `pagedb` command.
+**
+**   main.c    arguments, what kind of file it is, output helpers
+**   look.c    info, check, pages: read the file, change nothing
+**   change.c  stamp, unstamp, convert: through SQLite, under its locks
+*/
+#ifndef TOOL_H
+#define TOOL_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "../core/pagedb.h"
+
+/* Exit codes. */
+enum { GOOD = 0, DAMAGED = 1, FAILED = 2 };
+
+typedef struct options {
+  const char *path;
+  int json;
+  int quiet; /* no progress */
+  int adopt;
+} options;
+
+typedef enum file_type { FILE_DATABASE, FILE_NATIVE } file_type;
+
+/* What the first bytes say. */
+typedef struct file_info {
+  file_type type;
+  uint32_t page_size;
+  uint64_t bytes;
+  uint64_t pages; /* that count: by page 1, or by the length */
+  /* databases */
+  uint32_t reserve;
+  int guard, wal, auto_vacuum;
+  uint32_t encoding, user_version, application_id, free_pages, sqlite_version;
+  uint64_t lsn; /* of page 1 */
+} file_info;
+
+/* GOOD, or FAILED after saying why. */
+int file_look(const options *o, file_info *info);
+
+int cmd_info(const options *o);
+int cmd_check(const options *o);
+int cmd_pages(const options *o);
+int cmd_stamp(const options *o);
+int cmd_unstamp(const options *o);
+int cmd_convert(const options *o);
+
+/* "pagedb: PATH: text" on stderr, as JSON with --json; returns FAILED. */
+int complain(const options *o, const char *format, ...);
+/* A line that is overwritten; nothing when stderr is no terminal. */
+void progress(const options *o, const char *what, uint64_t done, uint64_t all);
+void progress_end(const options *o);
+/* s as a JSON string, quotes included. */
+void json_string(FILE *f, const char *s);
+
+/* All pages of a file verified, deep. The caller owns *bad. */
+typedef struct bad_page {
+  uint64_t id;
+  int err;
+  uint64_t found, expected;
+  int in_log; /* the WAL has a newer version: not judged */
+} bad_page;
+
+typedef struct verdict {
+  uint64_t pages, verified, newest_lsn;
+  bad_page *bad;
+  size_t nbad, room;
+  uint64_t in_log;
+  int direct;
+} verdict;
+
+int verify_file(const options *o, const file_info *info, verdict *v);
+
+#endif
