@@ -84,7 +84,7 @@ if ours rotten.db "SELECT name FROM ellipsoid" >out 2>&1; then
   fail "the damaged page was read"
 fi
 cat out
-ours rotten.db "SELECT 'another table works: ' || count(*) FROM area_of_use" || fail "a sound table fails"
+ours rotten.db "SELECT 'another table works: ' || count(*) FROM extent" || fail "a sound table fails"
 sqlite3 -batch -cmd ".load $so" -cmd ".log stdout" -cmd ".open rotten.db" :memory: \
   "SELECT sum(length(name)) FROM ellipsoid" 2>/dev/null | grep pagedb || fail "nothing was logged"
 "$build/pagedb" check rotten.db && fail "check found nothing"
