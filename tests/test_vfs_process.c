@@ -66,8 +66,9 @@ static int fill(const char *path, const char *vfs, void *journal)
   run(db, "CREATE TABLE account(id INTEGER PRIMARY KEY, sum INT, pad);"
           "CREATE TABLE counter(n INT); INSERT INTO counter VALUES(0);"
           "CREATE TABLE log(n INT, who INT)");
-  run(db, "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE "
-          "x<%d) INSERT INTO account SELECT x, 100, hex(zeroblob(150)) FROM c",
+  run(db,
+      "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE "
+      "x<%d) INSERT INTO account SELECT x, 100, hex(zeroblob(150)) FROM c",
       ACCOUNTS);
   db_close(db);
   return 0;
@@ -275,8 +276,10 @@ static int victim(const char *path, const char *vfs, void *p)
       return 1;
     }
     if (random_below(&seed, 8) == 0)
-      try_run(db, "UPDATE account SET pad = hex(randomblob(150)) WHERE id %% 3 "
-                  "= %d", (int)random_below(&seed, 3));
+      try_run(db,
+              "UPDATE account SET pad = hex(randomblob(150)) WHERE id %% 3 "
+              "= %d",
+              (int)random_below(&seed, 3));
     if (random_below(&seed, 16) == 0)
       try_run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
     if (random_below(&seed, 50) == 0)

@@ -130,9 +130,10 @@ int state_check(conn *c)
     return err;
   c->fresh = 1;
   pthread_mutex_lock(&s->lock);
-  if (!s->state.valid || s->state.bytes != bytes ||
-      memcmp(s->state.version, c->head + HEADER_CHANGE_COUNTER,
-             VERSION_BYTES) != 0)
+  int same = s->state.bytes == bytes &&
+             memcmp(s->state.version, c->head + HEADER_CHANGE_COUNTER,
+                    VERSION_BYTES) == 0;
+  if (!s->state.valid || (!same && RULE_IS_ON(RULE_COMPARE)))
     err = state_renew(s, c, bytes);
   pthread_mutex_unlock(&s->lock);
   return err;
@@ -146,7 +147,8 @@ static void wal_record(shared *s, const volatile uint32_t *shm)
   s->state.salt[0] = shm[INDEX_SALT];
   s->state.salt[1] = shm[INDEX_SALT + 1];
   s->state.backfill = shm[INDEX_BACKFILL];
-  s->state.wal_valid = s->state.salt[0] != 0 || s->state.salt[1] != 0;
+  s->state.wal_valid = s->state.salt[0] != 0 || s->state.salt[1] != 0 ||
+                       !RULE_IS_ON(RULE_CONTINUITY);
 }
 
 /* Under s->lock: whether the wal-index says what it said, or differs by what a
@@ -168,9 +170,12 @@ static void wal_compare(conn *c)
   shared *s = c->file;
   pthread_mutex_lock(&s->lock);
   if (c->shm == NULL) {
-    /* Read-only and nobody has made a wal-index: nothing to compare. */
-    shared_invalidate(s);
-    s->state.wal_valid = 0;
+    /* There is no wal-index yet, or a read-only one that nobody looks after:
+    ** nothing that could be compared. */
+    if (RULE_IS_ON(RULE_CONTINUITY)) {
+      shared_invalidate(s);
+      s->state.wal_valid = 0;
+    }
   } else if (!wal_is_known(s, c->shm)) {
     shared_invalidate(s);
     wal_record(s, c->shm);
@@ -183,6 +188,8 @@ static void continuity(conn *c)
 {
   shared *s = c->file;
   int now = c->shm != NULL && c->lock >= SQLITE_LOCK_SHARED;
+  if (!RULE_IS_ON(RULE_CONTINUITY))
+    return;
   pthread_mutex_lock(&s->lock);
   if (now && !c->shared_wal)
     s->wal_conns++;
@@ -240,6 +247,8 @@ static void wal_releasing(conn *c, int offset, int n)
                            c->shm[INDEX_SALT + 1] != s->state.salt[1])) {
       wal_record(s, c->shm);
       s->state.backfill = 0;
+    } else if (c->shm != NULL && !RULE_IS_ON(RULE_OWN_CKPT)) {
+      s->state.backfill = c->shm[INDEX_BACKFILL];
     }
   }
   if (covers(offset, n, WAL_CKPT_LOCK) && s->ckpt_holder == c) {
@@ -255,9 +264,11 @@ static void wal_locked(conn *c, int offset, int n, int exclusive)
 {
   shared *s = c->file;
   if (!exclusive) {
-    c->wal_check = offset >= WAL_READ_LOCKS;
-    if (c->shm == NULL)
+    c->wal_check = offset >= WAL_READ_LOCKS && RULE_IS_ON(RULE_BARRIER);
+    if (c->shm == NULL || (offset >= WAL_READ_LOCKS && !c->wal_check))
       wal_compare(c);
+    if (pagedb_globals.after_wal_read_lock != NULL)
+      pagedb_globals.after_wal_read_lock();
     return;
   }
   if (!covers(offset, n, WAL_WRITE_LOCK) && !covers(offset, n, WAL_CKPT_LOCK))

@@ -164,15 +164,14 @@ static const char *advice(int err)
   case PAGEDB_EVERSION:
   case PAGEDB_ECRC:
   case PAGEDB_EPAGEID:
-    return "; run `pagedb check` on the file, restore the page or the file "
-           "from a backup";
+    return "run `pagedb check` on the file, and restore it from a backup";
   case PAGEDB_EUNSTAMPED:
-    return "; it was written without page-db: run `pagedb check`, then `pagedb "
-           "stamp --adopt` to accept it";
+    return "run `pagedb check`, then `pagedb stamp --adopt` to accept pages "
+           "that were written without page-db";
   case PAGEDB_EFULL:
-    return "; free some space and try again";
+    return "free some space and try again";
   case PAGEDB_ESYNC:
-    return "; close all connections to it and open it again";
+    return "close all connections to the file and open it again";
   default:
     return "";
   }
@@ -206,7 +205,10 @@ int shared_report(shared *s, int err, int otherwise)
   }
   if (code == SQLITE_NOMEM)
     code = SQLITE_IOERR_NOMEM;
-  sqlite3_log(code, "pagedb: %s%s", text, advice(err));
+  sqlite3_log(code, "pagedb: %s", text);
+  /* In a line of its own: sqlite3_log cuts what is longer than 210 bytes. */
+  if (advice(err)[0] != 0)
+    sqlite3_log(SQLITE_NOTICE, "pagedb: %s", advice(err));
   return code;
 }
 

@@ -301,10 +301,10 @@ static int stamp_locked(conn *c, int adopt, char **message)
   if (err == PAGEDB_OK)
     err = stamp_page1(c, lsn);
   if (err == PAGEDB_OK && v.stale > 0)
-    *message = sqlite3_mprintf(
-        "stamped: %lld pages; %lld of them, the first is page %lld, were changed "
-        "since they got an earlier stamp",
-        v.pages, v.stale, v.first_stale);
+    *message = sqlite3_mprintf("stamped: %lld pages; %lld of them, the first "
+                               "is page %lld, were changed "
+                               "since they got an earlier stamp",
+                               v.pages, v.stale, v.first_stale);
   else if (err == PAGEDB_OK)
     *message = sqlite3_mprintf("stamped: %lld pages", v.pages);
   return shared_report(s, err, SQLITE_IOERR_WRITE);

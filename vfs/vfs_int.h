@@ -218,7 +218,8 @@ struct conn {
 
 /* 1 in a forked child, for a connection of its parent. */
 #define CONN_IS_INHERITED(c)                                                   \
-  ((c)->file->generation != atomic_load(&pagedb_globals.generation))
+  (RULE_IS_ON(RULE_FORK) &&                                                    \
+   (c)->file->generation != atomic_load(&pagedb_globals.generation))
 
 /* ----------------------------------------------------------------- globals */
 
@@ -238,6 +239,17 @@ typedef struct counters {
   _Atomic uint64_t failures[FAULT_KINDS]; /* verification, by pagedb_err */
 } counters;
 
+/* For tests only: a rule that is switched off must make its test fail. */
+enum {
+  RULE_COMPARE = 1,    /* state at SHARED */
+  RULE_BARRIER = 2,    /* wal-index at the barrier, not at the lock */
+  RULE_OWN_CKPT = 4,   /* backfill is ours under CKPT only, not under WRITE */
+  RULE_CONTINUITY = 8, /* unknown when nobody watched */
+  RULE_ABANDON = 16,   /* dirty pages die with the lock */
+  RULE_FORK = 32       /* a child does not touch its parent's handles */
+};
+#define RULE_IS_ON(r) ((pagedb_globals.rules_off & (r)) == 0)
+
 typedef struct globals {
   pthread_mutex_t lock;
   pagedb_pool *pool;
@@ -249,6 +261,8 @@ typedef struct globals {
   uint64_t (*clock)(void); /* wall clock, microseconds */
   void (*progress)(unsigned long long done,
                    unsigned long long all); /* pages; may be NULL */
+  unsigned rules_off;                       /* tests */
+  void (*after_wal_read_lock)(void);        /* tests */
 } globals;
 
 extern globals pagedb_globals;

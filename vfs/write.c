@@ -96,7 +96,7 @@ void txn_abandon(conn *c)
   shared *s = c->file;
   if (s->txn.writer != c)
     return;
-  if (s->txn.unjoined) {
+  if (s->txn.unjoined && RULE_IS_ON(RULE_ABANDON)) {
     pthread_mutex_lock(&s->lock);
     shared_invalidate(s);
     pthread_mutex_unlock(&s->lock);
