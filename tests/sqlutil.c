@@ -10,14 +10,20 @@
 #include <string.h>
 #include <unistd.h>
 
-static char logged[1024];
+static char logged[1024], fact[1024];
 
 static void on_log(void *arg, int code, const char *message)
 {
   (void)arg;
-  (void)code;
   if (strncmp(message, "pagedb:", 7) == 0)
     snprintf(logged, sizeof logged, "%s", message);
+  if (strncmp(message, "pagedb:", 7) == 0 && code != SQLITE_NOTICE)
+    snprintf(fact, sizeof fact, "%s", message);
+}
+
+const char *first_log(void)
+{
+  return fact;
 }
 
 const char *last_log(void)

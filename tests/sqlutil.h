@@ -36,6 +36,8 @@ void assert_whole(const char *path, int stamped);
 void db_remove(const char *path);
 /* The last sentence that page-db gave to sqlite3_log. */
 const char *last_log(void);
+/* The last one that was no advice. */
+const char *first_log(void);
 
 /* Bytes of a file, changed around everybody. */
 void file_read_at(const char *path, uint64_t off, void *buf, size_t n);

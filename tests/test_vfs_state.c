@@ -127,8 +127,8 @@ static void open_theirs(const char *path, const char *vfs)
 }
 
 /* SQLite's own cache of a connection must not hide the pool's mistakes: the
-*page
-** cache is dropped before each read that counts. */
+ *page
+ ** cache is dropped before each read that counts. */
 static int64_t read_fresh(sqlite3 *db, const char *sql)
 {
   sqlite3_db_release_memory(db);
@@ -390,8 +390,8 @@ static void test_fork(void **state)
 /* --------------------------------------------------------- POSIX lock trap */
 
 /* Closing any descriptor of a file would drop every lock that the process has
-*on
-** it: one connection closes while another holds a lock, a third process tries.
+ *on
+ ** it: one connection closes while another holds a lock, a third process tries.
  */
 static void lock_trap(const char *closing)
 {
