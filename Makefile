@@ -201,18 +201,25 @@ bench-docs: $(BENCH)
 format:
 	clang-format -i $(SOURCES)
 
-install: build/libpagedb.a
+install: $(PRODUCTS)
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 build/libpagedb.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 core/pagedb.h $(DESTDIR)$(PREFIX)/include/
 	printf 'prefix=%s\nlibdir=$${prefix}/lib\nincludedir=$${prefix}/include\n\nName: pagedb\nDescription: checksummed Direct-I/O pages, buffer pool and page allocator\nVersion: %s\nLibs: -L$${libdir} -lpagedb -pthread %s\nCflags: -I$${includedir}\n' \
 	  '$(PREFIX)' '$(VERSION)' '$(filter -l:%,$(LIBS))' \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpagedb.pc
+ifdef HAVE_SQLITE
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 build/pagedb $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 build/libpagedb_sqlite.a build/pagedb.so $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 vfs/pagedb_sqlite.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 docs/pagedb.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+endif
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/lib/libpagedb.a \
-	  $(DESTDIR)$(PREFIX)/include/pagedb.h \
-	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpagedb.pc
+	cd $(DESTDIR)$(PREFIX) && rm -f lib/libpagedb.a include/pagedb.h \
+	  lib/pkgconfig/libpagedb.pc bin/pagedb lib/libpagedb_sqlite.a \
+	  lib/pagedb.so include/pagedb_sqlite.h share/man/man1/pagedb.1
 
 clean:
 	rm -rf build
