@@ -553,7 +553,8 @@ static void orphan_all(pagedb_owner *o)
       frame_orphan(p, f);
 }
 
-/* Under the lock, nothing unwritten: no page that is here now is found again. */
+/* Under the lock, nothing unwritten: no page that is here now is found again.
+ */
 static void next_epoch(pagedb_owner *o)
 {
   uint64_t epoch = (atomic_load(&o->want) + PTE_EPOCH_ONE) & PTE_EPOCH_MASK;

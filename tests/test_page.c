@@ -249,13 +249,13 @@ static void test_messages(void **state)
 {
   (void)state;
   char b[400];
-  for (int err = 0; err <= PAGEDB_EMISUSE; err++) {
+  for (int err = 0; err <= PAGEDB_EUNSTAMPED; err++) {
     assert_memory_equal(pagedb_err_name(err), "PAGEDB_", 7);
     assert_int_not_equal(pagedb_err_name(err)[7], '?');
     assert_true(strlen(pagedb_err_sentence(err)) > 5);
     assert_int_equal(pagedb_err_sqlite(err) == 0, err == 0);
   }
-  assert_string_equal(pagedb_err_name(PAGEDB_EMISUSE + 1), "PAGEDB_?");
+  assert_string_equal(pagedb_err_name(PAGEDB_EUNSTAMPED + 1), "PAGEDB_?");
   assert_string_equal(pagedb_err_name(-1), "PAGEDB_?");
   pagedb_fault_set(PAGEDB_ECRC, 0, "a.pages", 7, 0x12, 0x34, "extra");
   assert_string_equal(
