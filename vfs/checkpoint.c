@@ -47,7 +47,7 @@ enum {
 void ckpt_start(conn *c)
 {
   txn_abandon(c);
-  c->file->overwrite = 0;
+  c->overwrite = 0;
   c->file->ckpt_lsn = shared_next_lsn(c->file);
   c->ckpt = 1;
 }

@@ -151,8 +151,8 @@ static int pragma(conn *c, char **arg)
 static void overwrite(conn *c)
 {
   shared *s = c->file;
-  s->overwrite = 1;
-  if (s->txn.writer == c) {
+  c->overwrite = 1;
+  if (atomic_load(&s->writer) == c) {
     atomic_store(&s->unsure, 1);
     atomic_store(&s->out, OUT_RAW);
   }

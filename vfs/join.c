@@ -256,7 +256,7 @@ static int becomes_stamped(const conn *c, const header *h)
     return 1;
   if (t->joined || t->kind == TXN_PLAYBACK || !c->want_stamps)
     return 0;
-  return t->start_bytes == 0 || s->overwrite;
+  return t->start_bytes == 0 || c->overwrite;
 }
 
 /* The file will be stamped: give a stamp to everything that has none. */
@@ -332,7 +332,7 @@ int txn_join(conn *c)
   uint8_t head[HEADER_BYTES];
   size_t got = 0;
   header h;
-  if (t->writer != c)
+  if (atomic_load(&s->writer) != c)
     return SQLITE_OK;
   atomic_fetch_add(&pagedb_globals.count.joins, 1);
   int err = page1_now(c, head, &got);

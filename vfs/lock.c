@@ -387,7 +387,7 @@ int x_unlock(sqlite3_file *f, int level)
     return methods_unlock(c, level);
   txn_abandon(c);
   if (c->lock >= SQLITE_LOCK_RESERVED)
-    c->file->overwrite = 0;
+    c->overwrite = 0;
   c->fresh = 0;
   c->lock = level;
   if (level <= SQLITE_LOCK_SHARED)

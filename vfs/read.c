@@ -49,7 +49,7 @@ static int read_raw(conn *c, uint8_t *buf, size_t n, uint64_t off)
   shared *s = c->file;
   size_t got = 0;
   int err = PAGEDB_OK;
-  if (s->txn.writer == c)
+  if (atomic_load(&s->writer) == c)
     err = write_settle(c, off, n);
   if (err == PAGEDB_OK)
     err = io_read(s, buf, n, off, &got);
@@ -99,7 +99,7 @@ static int behind_the_end(const conn *c, uint64_t id)
   uint64_t count = atomic_load(&s->count);
   if (count == 0 || id < count)
     return 0;
-  return s->txn.writer != c || !bitmap_has(&s->txn.written, id);
+  return atomic_load(&s->writer) != c || !bitmap_has(&s->txn.written, id);
 }
 
 /* What to do when the pool did not give the page. */

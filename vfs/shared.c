@@ -27,7 +27,7 @@ globals pagedb_globals = {.lock = PTHREAD_MUTEX_INITIALIZER,
 static void child_begins(void)
 {
   pthread_mutex_init(&pagedb_globals.lock, NULL);
-  pagedb_globals.pool = NULL;
+  atomic_store(&pagedb_globals.pool, NULL);
   pagedb_globals.files = NULL;
   atomic_fetch_add(&pagedb_globals.generation, 1);
 }
@@ -45,22 +45,31 @@ static void watch_fork(void)
 }
 #endif
 
+static pagedb_pool *pool_make(globals *g)
+{
+  pagedb_pool_options opt = {.capacity = g->pool_bytes};
+  pagedb_pool_stats st;
+  pagedb_pool *pool;
+  watch_fork();
+  if (pagedb_pool_open(&opt, &pool) != PAGEDB_OK)
+    return NULL;
+  pagedb_pool_stats_get(pool, &st);
+  atomic_store(&g->pool_quarter, st.capacity_bytes / 4);
+  return pool;
+}
+
 pagedb_pool *pool_get(void)
 {
   globals *g = &pagedb_globals;
+  pagedb_pool *pool = atomic_load(&g->pool);
+  if (pool != NULL)
+    return pool;
   pthread_mutex_lock(&g->lock);
-  if (g->pool == NULL) {
-    pagedb_pool_options opt = {.capacity = g->pool_bytes};
-    watch_fork();
-    if (pagedb_pool_open(&opt, &g->pool) != PAGEDB_OK)
-      g->pool = NULL;
-    if (g->pool != NULL) {
-      pagedb_pool_stats st;
-      pagedb_pool_stats_get(g->pool, &st);
-      atomic_store(&g->pool_quarter, st.capacity_bytes / 4);
-    }
+  pool = atomic_load(&g->pool);
+  if (pool == NULL) {
+    pool = pool_make(g);
+    atomic_store(&g->pool, pool);
   }
-  pagedb_pool *pool = g->pool;
   pthread_mutex_unlock(&g->lock);
   return pool;
 }

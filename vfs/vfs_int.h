@@ -110,7 +110,6 @@ typedef enum txn_kind {
 
 /* The write transaction in rollback mode, from its first write to its end. */
 typedef struct txn {
-  conn *writer; /* NULL: none */
   txn_kind kind;
   int joined;        /* a join, and no COMMIT_PHASETWO since */
   int unjoined;      /* writes since the last join */
@@ -171,9 +170,9 @@ struct shared {
   struct pages *graveyard; /* of earlier geometries */
 
   /* The writer's business. */
-  _Atomic int out;    /* out_mode of pages that leave the pool now */
-  _Atomic int unsure; /* pages on disk may have no stamp yet (txn.raw) */
-  int overwrite;      /* SQLITE_FCNTL_OVERWRITE was sent */
+  _Atomic int out;        /* out_mode of pages that leave the pool now */
+  _Atomic int unsure;     /* pages on disk may have no stamp yet (txn.raw) */
+  _Atomic(conn *) writer; /* of txn; NULL: none */
   txn txn;
 
   conn *ckpt_holder;  /* of the WAL's CKPT lock */
@@ -200,6 +199,7 @@ struct conn {
   int read_only; /* as granted */
   int verify;
   int want_stamps; /* ask for reserved bytes in new databases */
+  int overwrite;   /* SQLITE_FCNTL_OVERWRITE was sent: VACUUM */
   int asked;       /* did so */
   int nested;      /* a PRAGMA of ours runs inside one of the user's */
   int no_lock;     /* nolock=1 or immutable=1: no lock calls will come */
@@ -252,7 +252,7 @@ enum {
 
 typedef struct globals {
   pthread_mutex_t lock;
-  pagedb_pool *pool;
+  _Atomic(pagedb_pool *) pool;   /* once made it stays */
   uint64_t pool_bytes;           /* wanted; 0: core's default */
   _Atomic uint64_t pool_quarter; /* bytes: more than this is not kept dirty */
   shared *files;

@@ -34,10 +34,11 @@ static txn_kind kind_of(const conn *c)
 }
 
 /* How pages go out from here on. */
-static void set_out(shared *s)
+static void set_out(const conn *c)
 {
+  shared *s = c->file;
   const txn *t = &s->txn;
-  int sure = t->start_bytes > 0 && t->kind == TXN_FORWARD && !s->overwrite;
+  int sure = t->start_bytes > 0 && t->kind == TXN_FORWARD && !c->overwrite;
   atomic_store(&s->unsure, !sure);
   atomic_store(&s->out, sure && t->start_stamped ? OUT_STAMP : OUT_RAW);
 }
@@ -47,9 +48,10 @@ static int txn_begin(conn *c, uint32_t n)
   shared *s = c->file;
   txn *t = &s->txn;
   int err = PAGEDB_OK;
-  if (t->writer == c)
+  if (atomic_load(&s->writer) == c)
     return PAGEDB_OK;
-  *t = (txn){.writer = c, .kind = kind_of(c)};
+  *t = (txn){.kind = kind_of(c)};
+  atomic_store(&s->writer, c);
   err = io_size(s, &t->start_bytes);
   if (err == PAGEDB_OK && t->start_bytes == 0) {
     /* The pager writes whole pages, so the first write tells their size. */
@@ -61,7 +63,7 @@ static int txn_begin(conn *c, uint32_t n)
     pthread_mutex_unlock(&s->lock);
   }
   if (err != PAGEDB_OK) {
-    t->writer = NULL;
+    atomic_store(&s->writer, NULL);
     return err;
   }
   t->end = t->start_bytes;
@@ -69,7 +71,7 @@ static int txn_begin(conn *c, uint32_t n)
   t->start_stamped = atomic_load(&s->stamped);
   t->start_count = atomic_load(&s->count);
   t->lsn = shared_next_lsn(s);
-  set_out(s);
+  set_out(c);
   return PAGEDB_OK;
 }
 
@@ -79,22 +81,22 @@ static void txn_end(shared *s)
   bitmap_clear(&s->txn.written);
   bitmap_clear(&s->txn.raw);
   s->txn = (txn){0};
-  s->overwrite = 0;
   atomic_store(&s->unsure, 0);
+  atomic_store(&s->writer, NULL);
   pthread_mutex_unlock(&s->lock);
 }
 
 void txn_committed(conn *c)
 {
-  if (c->file->txn.writer == c)
+  if (atomic_load(&c->file->writer) == c)
     txn_end(c->file);
-  c->file->overwrite = 0;
+  c->overwrite = 0;
 }
 
 void txn_abandon(conn *c)
 {
   shared *s = c->file;
-  if (s->txn.writer != c)
+  if (atomic_load(&s->writer) != c)
     return;
   if (s->txn.unjoined && RULE_IS_ON(RULE_ABANDON)) {
     pthread_mutex_lock(&s->lock);
@@ -118,7 +120,7 @@ static int refused(conn *c, const uint8_t *buf, uint64_t n, uint64_t off)
   txn *t = &s->txn;
   uint64_t size = t->start_size;
   header h;
-  if (!t->start_stamped || t->kind != TXN_FORWARD || s->overwrite ||
+  if (!t->start_stamped || t->kind != TXN_FORWARD || c->overwrite ||
       t->refused || t->joined)
     return SQLITE_OK;
   const char *why = NULL;
@@ -259,14 +261,15 @@ static int write_early(conn *c, uint64_t n)
 ** transaction began. If the join changed what the file is (VACUUM), the old
 ** geometry is back, and nothing is certain until the next join.
 */
-static int back_to_the_start(shared *s)
+static int back_to_the_start(const conn *c)
 {
+  shared *s = c->file;
   txn *t = &s->txn;
   int err = PAGEDB_OK;
   if (!t->joined || atomic_load(&s->unsure))
     return PAGEDB_OK;
   if (atomic_load(&s->page_size) == t->start_size &&
-      atomic_load(&s->stamped) == t->start_stamped && !s->overwrite)
+      atomic_load(&s->stamped) == t->start_stamped && !c->overwrite)
     return PAGEDB_OK;
   pthread_mutex_lock(&s->lock);
   err = shared_set_page_size(s, t->start_size);
@@ -309,7 +312,7 @@ int x_write(sqlite3_file *f, const void *buf, int n, sqlite3_int64 off)
     return ckpt_write(c, buf, n, (uint64_t)off);
   int err = txn_begin(c, (uint32_t)n);
   if (err == PAGEDB_OK)
-    err = back_to_the_start(s);
+    err = back_to_the_start(c);
   if (err != PAGEDB_OK)
     return shared_report(s, err, SQLITE_IOERR_WRITE);
   int rc = refused(c, buf, (uint64_t)n, (uint64_t)off);
@@ -330,7 +333,7 @@ static int forget_behind(conn *c, uint64_t bytes)
   if (o == NULL)
     return PAGEDB_OK;
   int err = io_size(s, &now);
-  if (s->txn.writer == c && s->txn.end > now)
+  if (atomic_load(&s->writer) == c && s->txn.end > now)
     now = s->txn.end;
   if (err != PAGEDB_OK || bytes >= now)
     return err;
@@ -358,7 +361,7 @@ int x_truncate(sqlite3_file *f, sqlite3_int64 bytes)
   int rc = c->parent->pMethods->xTruncate(c->parent, bytes);
   if (rc != SQLITE_OK)
     return rc;
-  if (s->txn.writer == c && s->txn.end > (uint64_t)bytes)
+  if (atomic_load(&s->writer) == c && s->txn.end > (uint64_t)bytes)
     s->txn.end = (uint64_t)bytes;
   state_ours(s, NULL);
   return SQLITE_OK;
@@ -369,7 +372,7 @@ int x_sync(sqlite3_file *f, int flags)
   conn *c = (conn *)f;
   if (CONN_IS_INHERITED(c))
     return SQLITE_MISUSE;
-  if (c->file->txn.writer == c && c->file->txn.unjoined) {
+  if (atomic_load(&c->file->writer) == c && c->file->txn.unjoined) {
     int rc = txn_join(c);
     if (rc != SQLITE_OK)
       return rc;
@@ -382,7 +385,8 @@ int x_file_size(sqlite3_file *f, sqlite3_int64 *bytes)
   conn *c = (conn *)f;
   const txn *t = &c->file->txn;
   int rc = c->parent->pMethods->xFileSize(c->parent, bytes);
-  if (rc == SQLITE_OK && t->writer == c && t->end > (uint64_t)*bytes)
+  if (rc == SQLITE_OK && atomic_load(&c->file->writer) == c &&
+      t->end > (uint64_t)*bytes)
     *bytes = (sqlite3_int64)t->end;
   return rc;
 }
