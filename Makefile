@@ -8,6 +8,7 @@
 #   make check-asan check-ubsan check-tsan check-valgrind
 #   make check-model  the frame protocol, checked by Spin
 #   make check-fuzz   FUZZ_SECONDS (20) of each fuzz target; FUZZ_SECONDS=3600 by hand
+#   make check-real check-clients check-demo   real databases, real programs
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
 #   make bench-core   ns per operation; make bench-docs writes docs/benchmarks.md
 #   make deps format install uninstall clean help
@@ -67,7 +68,7 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
   -Wl,--wrap=os_aligned_alloc -Wl,--wrap=os_reserve
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
-        check-valgrind check-model check-fuzz check-windows check-aarch64 \
+        check-valgrind check-model check-fuzz check-real check-clients check-demo check-windows check-aarch64 \
         check-format check-header bench-core bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
@@ -157,6 +158,17 @@ check-valgrind: variant
 
 check-model:
 	tests/model/run.sh build/model
+
+# Databases of Debian packages; real clients; the README's demonstration.
+check-real: $(PRODUCTS)
+	tests/realdb.sh build
+
+check-clients: $(PRODUCTS)
+	tests/clients/run.sh build
+
+check-demo: $(PRODUCTS)
+	scripts/demo.sh build >build/demo.log || { cat build/demo.log; exit 1; }
+	@echo "ok    demo"
 
 check-fuzz:
 	tests/fuzz/run.sh build/fuzz $(FUZZ_SECONDS)

@@ -5,8 +5,8 @@ tally=$(mktemp)
 trap 'rm -f "$tally"' EXIT
 export PAGEDB_TALLY=$tally
 status=0
-for target in check-quick check-asan check-ubsan check-tsan check-valgrind \
-  check-model check-fuzz; do
+for target in check-quick check-real check-demo check-asan check-ubsan \
+  check-tsan check-valgrind check-model check-fuzz; do
   echo "== $target"
   if ! make --no-print-directory "$target"; then
     echo "FAIL  $target"

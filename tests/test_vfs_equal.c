@@ -5,9 +5,14 @@
 *between
 ** the two.
 */
+#define _DEFAULT_SOURCE
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include "../core/pagedb.h"
 #include "sqlutil.h"
 
 static const char *const journals[] = {"DELETE", "TRUNCATE", "PERSIST",
@@ -348,6 +353,138 @@ static void test_lock_page(void **state)
   db_remove(path);
 }
 
+/* Behind 4 GiB, in a sparse file: page 1 is made to count pages that nobody
+** wrote, and what comes next stands behind them. */
+static void test_far_away(void **state)
+{
+  (void)state;
+  static unsigned char page[65536];
+  const char *path = db_path("far.db");
+  const uint32_t count = 80000; /* of 64 KiB: 4.9 GiB */
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "PRAGMA page_size=65536; CREATE TABLE t(a, b)");
+  db_close(db);
+  file_read_at(path, 0, page, sizeof page);
+  page[28] = (unsigned char)(count >> 24);
+  page[29] = (unsigned char)(count >> 16);
+  page[30] = (unsigned char)(count >> 8);
+  page[31] = (unsigned char)count;
+  pagedb_page_stamp(page, sizeof page, PAGEDB_TRAILING, 0, 1);
+  file_write_at(path, 0, page, sizeof page);
+  assert_int_equal(truncate(path, (off_t)count * 65536), 0);
+  for (int wal = 0; wal < 2; wal++) {
+    db = db_open(path, "pagedb");
+    run(db, "PRAGMA journal_mode=%s", wal ? "WAL" : "DELETE");
+    for (int i = 0; i < 5; i++)
+      run(db, "INSERT INTO t VALUES(%d, randomblob(200000))", i + wal * 5);
+    run(db, "UPDATE t SET b=zeroblob(150000) WHERE a %% 2");
+    db_close(db);
+    db = db_open(path, "pagedb");
+    assert_int_equal(get_int(db, "SELECT sum(length(b)) FROM t"),
+                     wal ? 5 * 200000 + 5 * 150000 : 3 * 200000 + 2 * 150000);
+    assert_true(get_int(db, "PRAGMA page_count") > count);
+    db_close(db);
+  }
+  db_remove(path);
+}
+
+/* A first transaction that is larger than every cache: pages go to disk before
+** page 1 is known. And pages that SQLite never writes: made and freed in one
+** transaction. */
+static void test_holes(void **state)
+{
+  (void)state;
+  static const char *const pool[] = {"64KiB", "256MiB"};
+  for (int small = 0; small < 2; small++)
+    for (int j = 0; j < 6; j++)
+      for (int secure = 0; secure < 2; secure++) {
+        const char *path = db_path("holes.db");
+        sqlite3 *db = db_open(path, "pagedb");
+        run(db,
+            "PRAGMA pagedb_pool_size='%s'; PRAGMA page_size=1024; PRAGMA "
+            "secure_delete=%d; PRAGMA journal_mode=%s; PRAGMA cache_size=5",
+            pool[small], secure, journals[j]);
+        run(db, "BEGIN; CREATE TABLE a(x); CREATE TABLE b(x)");
+        run(db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n "
+                "WHERE i<300) INSERT INTO a SELECT randomblob(900) FROM n");
+        run(db, "COMMIT");
+        assert_int_equal(get_int(db, "SELECT count(*) FROM a"), 300);
+        run(db, "PRAGMA cache_size=2000; BEGIN; INSERT INTO b SELECT x FROM a; "
+                "INSERT INTO b SELECT x FROM a; DELETE FROM b; CREATE TABLE "
+                "c(x); INSERT INTO c VALUES(1); COMMIT");
+        run(db, "BEGIN; INSERT INTO b SELECT x FROM a; DROP TABLE b; COMMIT");
+        run(db, "PRAGMA wal_checkpoint(PASSIVE); INSERT INTO c VALUES(2)");
+        run(db, "PRAGMA pagedb_pool_size='256MiB'");
+        db_close(db);
+        assert_whole(path, 1);
+        /* A stock backup reads every page, free ones too. */
+        db = db_open(path, "pagedb");
+        sqlite3 *to = db_open(":memory:", "unix");
+        backup(db, to, SQLITE_OK);
+        db_close(to);
+        db_close(db);
+      }
+}
+
+/* No room on the device: the statement fails, nothing is lost, and with room it
+** works again. The limit on file sizes stands in for a full disk. */
+static void test_no_room(void **state)
+{
+  (void)state;
+  for (int j = 0; j < 6; j += 5) {
+    const char *path = db_path("room.db");
+    sqlite3 *db = db_open(path, "pagedb");
+    run(db,
+        "PRAGMA journal_mode=%s; CREATE TABLE t(x); INSERT INTO t "
+        "VALUES(zeroblob(100000))",
+        journals[j]);
+    struct rlimit was, limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    limit = was;
+    limit.rlim_cur = 1 << 20;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    int rc = try_run(db, "INSERT INTO t VALUES(zeroblob(3000000))");
+    assert_int_not_equal(rc, SQLITE_OK);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    assert_int_equal(get_int(db, "SELECT count(*) FROM t"), 1);
+    run(db, "INSERT INTO t VALUES(zeroblob(3000000))");
+    db_close(db);
+    assert_whole(path, 1);
+  }
+}
+
+static void test_read_only(void **state)
+{
+  (void)state;
+  const char *path = db_path("ro.db");
+  make_plain(path, 4096);
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "VACUUM");
+  uint64_t hash = content_hash(db);
+  db_close(db);
+  static const char *const how[] = {"pagedb&mode=ro", "pagedb&immutable=1",
+                                    "pagedb&nolock=1"};
+  for (int i = 0; i < 3; i++) {
+    db = db_open(path, how[i]);
+    assert_true(content_hash(db) == hash);
+    assert_int_equal(try_run(db, "DELETE FROM t") == SQLITE_OK, i == 2);
+    db_close(db);
+    if (i == 2) {
+      assert_whole(path, 1);
+      break;
+    }
+    /* A writer joins a file that was opened for reading first. */
+    db = db_open(path, how[i]);
+    sqlite3 *writer = db_open(path, "pagedb");
+    get_int(db, "SELECT count(*) FROM t");
+    run(writer, "CREATE TABLE extra%d(a)", i);
+    run(writer, "DROP TABLE extra%d", i);
+    db_close(db);
+    db_close(writer);
+  }
+}
+
 static void test_columns_are_frozen(void **state)
 {
   (void)state;
@@ -389,6 +526,10 @@ int main(void)
       cmocka_unit_test(test_serialize),
       cmocka_unit_test(test_auto_vacuum),
       cmocka_unit_test(test_lock_page),
+      cmocka_unit_test(test_far_away),
+      cmocka_unit_test(test_holes),
+      cmocka_unit_test(test_no_room),
+      cmocka_unit_test(test_read_only),
       cmocka_unit_test(test_columns_are_frozen),
   };
   sql_start();

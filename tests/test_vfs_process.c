@@ -283,7 +283,8 @@ static int victim(const char *path, const char *vfs, void *p)
     if (random_below(&seed, 16) == 0)
       try_run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
     if (random_below(&seed, 50) == 0)
-      try_run(db, "VACUUM");
+      try_run(db, "PRAGMA page_size=%d; VACUUM",
+              512 << (int)random_below(&seed, 4));
   }
 }
 

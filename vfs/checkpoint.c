@@ -112,9 +112,11 @@ static int ckpt_page1(conn *c, const uint8_t *buf, uint32_t n)
   shared *s = c->file;
   header h;
   header_parse(buf, n, &h);
-  uint64_t from = atomic_load(&s->count), filled = 0;
-  int err = PAGEDB_OK;
-  if (atomic_load(&s->stamped) && h.valid && h.count > from) {
+  uint64_t bytes = 0, filled = 0;
+  int err = io_size(s, &bytes);
+  uint64_t from = durable_end(atomic_load(&s->count), bytes, n);
+  if (err == PAGEDB_OK && atomic_load(&s->stamped) && h.valid &&
+      h.count > from) {
     bitmap set = {0};
     ckpt_set(c, &set);
     err = fill_holes(c, from, h.count, &set, s->ckpt_lsn, &filled);

@@ -76,6 +76,11 @@ static int fill_one(conn *c, uint64_t id, uint64_t lsn, uint64_t *filled)
   return write_zero_page(c, id, lsn);
 }
 
+uint64_t durable_end(uint64_t count, uint64_t bytes, uint32_t page_size)
+{
+  return count != 0 ? count : bytes / page_size;
+}
+
 int fill_holes(conn *c, uint64_t from, uint64_t to, const bitmap *written,
                uint64_t lsn, uint64_t *filled)
 {
@@ -122,6 +127,34 @@ int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn)
 
 enum { CHUNK_BYTES = 1 << 20 };
 
+/* Whether any byte of a page is in the set. */
+static int covers_page(const txn *t, const bitmap *set, uint64_t id,
+                       uint32_t size)
+{
+  uint64_t last = ((id + 1) * size - 1) / t->unit;
+  for (uint64_t u = id * size / t->unit; u <= last; u++)
+    if (bitmap_has(set, u))
+      return 1;
+  return 0;
+}
+
+/*
+** Whether a page gets a stamp now: one that went out without; or, going through
+** all, one that does not verify and was written by this transaction. In a file
+** that was stamped before, one that was not written and does not verify is
+** damage, and stays what it is. In one that was plain there is no telling.
+*/
+static int wants_stamp(const conn *c, const uint8_t *page, uint64_t id, int all)
+{
+  const shared *s = c->file;
+  uint32_t size = atomic_load(&s->page_size);
+  if (!all)
+    return covers_page(&s->txn, &s->txn.raw, id, size);
+  return pages_verify(s, page, size, size, id, NULL) != PAGEDB_OK &&
+         (!s->txn.start_stamped ||
+          covers_page(&s->txn, &s->txn.written, id, size));
+}
+
 /* Stamp those pages of a chunk that want one. */
 static int stamp_chunk(conn *c, uint8_t *chunk, uint64_t first, uint32_t n,
                        int all, int *foreign)
@@ -135,7 +168,7 @@ static int stamp_chunk(conn *c, uint8_t *chunk, uint64_t first, uint32_t n,
     uint64_t id = first + i;
     uint8_t *page = chunk + (size_t)i * size;
     if (pagedb_is_lock_page(id, size) || got < (size_t)(i + 1) * size ||
-        (!all && !bitmap_has(&s->txn.raw, id)))
+        !wants_stamp(c, page, id, all))
       continue;
     if (!tail_is_ours(page, size))
       *foreign = 1;
@@ -159,11 +192,12 @@ static int stamp_raw(conn *c, int all, uint64_t count, int *foreign)
     uint32_t n = count - id < step ? (uint32_t)(count - id) : step;
     int wanted = all;
     for (uint32_t i = 0; i < n && !wanted; i++)
-      wanted = bitmap_has(&s->txn.raw, id + i);
+      wanted = covers_page(&s->txn, &s->txn.raw, id + i, size);
     if (wanted)
       err = stamp_chunk(c, chunk, id, n, all, foreign);
   }
-  if (err == PAGEDB_OK && !*foreign && (all || bitmap_has(&s->txn.raw, 0))) {
+  if (err == PAGEDB_OK && !*foreign &&
+      (all || covers_page(&s->txn, &s->txn.raw, 0, size))) {
     size_t got = 0;
     os_iov iov = {chunk, size};
     err = io_read_pages(s, &iov, 1, 0, &got);
@@ -226,10 +260,11 @@ static int join_sure(conn *c, const header *h)
   shared *s = c->file;
   uint64_t filled;
   int err = PAGEDB_OK;
-  if (atomic_load(&s->stamped) && h->valid && s->txn.start_count != 0 &&
-      h->count > s->txn.start_count)
-    err = fill_holes(c, s->txn.start_count, h->count, &s->txn.written,
-                     s->txn.lsn, &filled);
+  const txn *t = &s->txn;
+  if (atomic_load(&s->stamped) && h->valid)
+    err = fill_holes(c,
+                     durable_end(t->start_count, t->start_bytes, t->start_size),
+                     h->count, &t->written, t->lsn, &filled);
   if (err == PAGEDB_OK)
     err = flush(c);
   /* sqlite3_backup may have given a plain file another page size. */
@@ -283,8 +318,10 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
     err = stamp_raw(c, all, count, foreign);
   if (err != PAGEDB_OK || *foreign)
     return err;
-  if (!all && h->count > t->start_count)
-    err = fill_holes(c, t->start_count, h->count, &t->written, t->lsn, &filled);
+  if (!all)
+    err = fill_holes(c,
+                     durable_end(t->start_count, t->start_bytes, t->start_size),
+                     h->count, &t->written, t->lsn, &filled);
   if (err == PAGEDB_OK && (t->kind == TXN_PLAYBACK || t->joined))
     err = mend_leaves(c, head, t->lsn);
   return err;

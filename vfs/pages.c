@@ -106,10 +106,18 @@ static int page_in(shared *s, uint32_t size, uint64_t id, uint8_t *page,
   return err;
 }
 
+void keep_guard(const shared *s, uint8_t *page1)
+{
+  if (s->txn.start_stamped && page1[HEADER_RESERVE] == PAGEDB_RECORD_SIZE)
+    page1[HEADER_WRITE_VERSION] =
+        (uint8_t)(GUARD | (page1[HEADER_WRITE_VERSION] & ~GUARD_MASK));
+}
+
 static void page_out(const shared *s, uint32_t size, uint64_t id, uint8_t *page,
                      uint64_t lsn, out_mode out)
 {
-  (void)s;
+  if (id == 0 && out == OUT_RAW)
+    keep_guard(s, page);
   if (out == OUT_RAW || pagedb_is_lock_page(id, size))
     return;
   if (id == 0)

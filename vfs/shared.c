@@ -352,6 +352,10 @@ static int shared_get(conn *c, sqlite3_vfs *parent, int fd, int flags,
     s->refs++;
     if (!s->writable && !read_only)
       rc = handles_open(s, 0, policy);
+    if (rc == SQLITE_OK && !s->writable && !read_only)
+      rc = shared_refuse(s, SQLITE_CANTOPEN,
+                         "opened for reading by another connection; no "
+                         "descriptor for writing is to be had");
     if (policy == DIRECT_REQUIRED && atomic_load(&s->direct) == NULL)
       rc = refuse_direct(s);
     *out = s;

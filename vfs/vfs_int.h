@@ -122,6 +122,7 @@ typedef struct txn {
   uint64_t end;         /* bytes: where the file ends once all is written */
   uint64_t since_flush; /* bytes taken in since the last early flush */
   uint64_t lsn;
+  uint32_t unit;  /* bytes for which a member of the bitmaps stands */
   bitmap written; /* by this transaction */
   bitmap raw;     /* went to disk without a stamp; under shared->lock */
 } txn;
@@ -357,6 +358,13 @@ int pages_read_one(shared *s, uint64_t id, void *buf, int verify);
 ** are put into it). */
 int pages_write_one(shared *s, uint64_t id, void *buf, uint64_t lsn,
                     out_mode out);
+/*
+** While a transaction that began on a stamped file has pages on disk without
+** stamps, page 1 keeps the guard: whoever plays the journal back then knows
+*what
+** the file was.
+*/
+void keep_guard(const shared *s, uint8_t *page1);
 /* Whether a tail is one that SQLite or we made: zeroes, or our magic. */
 int tail_is_ours(const uint8_t *page, uint32_t page_size);
 /* Verify a raw page of a stamped file; names a page without stamp as such. */
@@ -415,6 +423,9 @@ int write_through(conn *c, const void *buf, uint64_t n, uint64_t off);
 /* ---------------------------------------------------------------- join.c */
 
 int txn_join(conn *c);
+/* How many pages count: what page 1 says, or, where it is not to be believed,
+** all that the file has. */
+uint64_t durable_end(uint64_t count, uint64_t bytes, uint32_t page_size);
 /*
 ** Before a page 1 that counts more pages goes to disk: pages [from, to) that
 ** are neither in `written` nor sound become stamped zero pages. *filled counts

@@ -68,6 +68,7 @@ static int txn_begin(conn *c, uint32_t n)
   }
   t->end = t->start_bytes;
   t->start_size = atomic_load(&s->page_size);
+  t->unit = t->start_size != 0 ? t->start_size : 512;
   t->start_stamped = atomic_load(&s->stamped);
   t->start_count = atomic_load(&s->count);
   t->lsn = shared_next_lsn(s);
@@ -168,27 +169,32 @@ int write_settle(conn *c, uint64_t off, uint64_t n)
 
 static void note_written(shared *s, uint64_t off, uint64_t n, int raw)
 {
-  uint64_t size = atomic_load(&s->page_size);
-  if (size == 0) {
-    s->txn.written.all = s->txn.raw.all = 1;
-    return;
-  }
+  txn *t = &s->txn;
   pthread_mutex_lock(&s->lock);
-  for (uint64_t id = off / size; id <= (off + n - 1) / size; id++) {
-    bitmap_add(&s->txn.written, id);
+  for (uint64_t id = off / t->unit; id <= (off + n - 1) / t->unit; id++) {
+    bitmap_add(&t->written, id);
     if (raw && atomic_load(&s->unsure))
-      bitmap_add(&s->txn.raw, id);
+      bitmap_add(&t->raw, id);
   }
   pthread_mutex_unlock(&s->lock);
 }
 
 int write_through(conn *c, const void *buf, uint64_t n, uint64_t off)
 {
+  shared *s = c->file;
   int err = write_settle(c, off, n);
   if (err != PAGEDB_OK)
     return err;
-  note_written(c->file, off, n, 1);
-  return io_write(c->file, buf, (size_t)n, off);
+  if (atomic_load(&s->writer) == c)
+    note_written(s, off, n, 1);
+  if (off != 0 || n < HEADER_BYTES || n > 65536)
+    return io_write(s, buf, (size_t)n, off);
+  uint8_t *page1 = conn_bounce(c);
+  if (page1 == NULL)
+    return PAGEDB_ENOMEM;
+  memcpy(page1, buf, (size_t)n);
+  keep_guard(s, page1);
+  return io_write(s, page1, (size_t)n, off);
 }
 
 /* 1 if a frame had the page and has the new content now. */
