@@ -8,6 +8,7 @@
 #   make check-asan check-ubsan check-tsan check-valgrind
 #   make check-model  the frame protocol, checked by Spin
 #   make check-fuzz   FUZZ_SECONDS (20) of each fuzz target; FUZZ_SECONDS=3600 by hand
+#   make check-process    several processes, kill -9, at length
 #   make check-real check-clients check-demo   real databases, real programs
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
 #   make bench-core   ns per operation; make bench-docs writes docs/benchmarks.md
@@ -39,13 +40,14 @@ URING := -DPAGEDB_HAVE_URING
 LIBS  += -l:liburing.a
 endif
 
+ifeq ($(call found,sqlite3ext.h),y)
+HAVE_SQLITE := y
+endif
+
 CORE   := $(wildcard core/*.c)
 OBJ    := $(CORE:%.c=$(OUT)/%.o)
 LIB    := $(OUT)/libpagedb.a
 # The VFS, twice: for a host that links it, and to be loaded.
-ifeq ($(call found,sqlite3ext.h),y)
-HAVE_SQLITE := y
-endif
 VFS    := $(wildcard vfs/*.c)
 LINKED := $(VFS:%.c=$(OUT)/linked/%.o)
 LOADED := $(VFS:%.c=$(OUT)/loaded/%.o)
@@ -53,7 +55,10 @@ SQLIB  := $(OUT)/libpagedb_sqlite.a
 SO     := $(OUT)/pagedb.so
 TOOL   := $(OUT)/pagedb
 TOOLOBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard tool/*.c))
-TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(wildcard tests/test_*.c))
+# Without SQLite's headers core alone is built and tested.
+TESTFILES := $(wildcard tests/test_*.c)
+TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(if $(HAVE_SQLITE),$(TESTFILES),\
+            $(filter-out tests/test_vfs_%,$(TESTFILES))))
 HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
 # Tests of the VFS link SQLite.
 SQLHELPER := $(OUT)/tests/sqlutil.o $(OUT)/tests/util.o
@@ -68,7 +73,7 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
   -Wl,--wrap=os_aligned_alloc -Wl,--wrap=os_reserve
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
-        check-valgrind check-model check-fuzz check-real check-clients check-demo check-windows check-aarch64 \
+        check-valgrind check-model check-fuzz check-process check-real check-clients check-demo check-windows check-aarch64 \
         check-format check-header bench-core bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
@@ -94,7 +99,7 @@ build/libpagedb.a build/libpagedb_sqlite.a build/pagedb.so build/pagedb:
 	@mkdir -p build
 	cp $< $@
 
-variant: $(LIB) $(SO) $(TOOL) $(TESTS) $(EXAMPLE)
+variant: $(LIB) $(if $(HAVE_SQLITE),$(SO) $(TOOL)) $(TESTS) $(EXAMPLE)
 
 # Other flags, another compiler, liburing come or gone: compile anew.
 $(OUT)/flags: FORCE
@@ -144,7 +149,11 @@ $(BENCH): $(OUT)/bench/bench_core.o $(LIB)
 
 check-quick: build/libpagedb.a variant check-format check-header
 	tests/run_example.sh $(EXAMPLE)
-	tests/run.sh $(OUT) $(TESTS)
+	PAGEDB_TRANSACTIONS=100 PAGEDB_KILLS=30 tests/run.sh $(OUT) $(TESTS)
+
+# 1000 transactions a mode, 200 kills; PAGEDB_TRANSACTIONS, PAGEDB_KILLS by hand.
+check-process: $(OUT)/test_vfs_process
+	tests/run.sh $(OUT) $<
 
 check-asan check-ubsan check-tsan:
 	$(MAKE) VARIANT=$(@:check-%=%) variant
@@ -229,13 +238,17 @@ ifdef HAVE_SQLITE
 	install -m 755 build/pagedb $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 build/libpagedb_sqlite.a build/pagedb.so $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 vfs/pagedb_sqlite.h $(DESTDIR)$(PREFIX)/include/
+	printf 'prefix=%s\nlibdir=$${prefix}/lib\nincludedir=$${prefix}/include\n\nName: pagedb_sqlite\nDescription: the SQLite VFS pagedb\nVersion: %s\nLibs: -L$${libdir} -lpagedb_sqlite -lpagedb -lsqlite3 -pthread %s -lm\nCflags: -I$${includedir}\n' \
+	  '$(PREFIX)' '$(VERSION)' '$(filter -l:%,$(LIBS))' \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpagedb_sqlite.pc
 	install -m 644 docs/pagedb.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 endif
 
 uninstall:
-	cd $(DESTDIR)$(PREFIX) && rm -f lib/libpagedb.a include/pagedb.h \
-	  lib/pkgconfig/libpagedb.pc bin/pagedb lib/libpagedb_sqlite.a \
-	  lib/pagedb.so include/pagedb_sqlite.h share/man/man1/pagedb.1
+	cd $(DESTDIR)$(PREFIX) 2>/dev/null && rm -f lib/libpagedb.a include/pagedb.h \
+	  lib/pkgconfig/libpagedb.pc lib/pkgconfig/libpagedb_sqlite.pc bin/pagedb \
+	  lib/libpagedb_sqlite.a lib/pagedb.so include/pagedb_sqlite.h \
+	  share/man/man1/pagedb.1 || true
 
 clean:
 	rm -rf build

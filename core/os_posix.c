@@ -189,12 +189,16 @@ static void not_for_children(void *p, size_t bytes)
 
 /* ------------------------------------------------------------------- files */
 
+/* A FIFO that nobody writes must not make the open wait; files do not need the
+** flag afterwards. */
 static int open_retried(const char *path, int how)
 {
   int fd;
   do
-    fd = open(path, how | O_CLOEXEC, 0644);
+    fd = open(path, how | O_CLOEXEC | O_NONBLOCK, 0644);
   while (fd < 0 && errno == EINTR);
+  if (fd >= 0)
+    fcntl(fd, F_SETFL, how & ~O_CREAT & ~O_EXCL);
   return fd;
 }
 

@@ -29,7 +29,8 @@
 ** pagedb_session and its pins belong to one thread at a time, and closing a
 ** handle while another thread still uses it is the caller's error.
 **
-** The chapter CAVEATS stands at the end of this file.
+** examples/substrate.c opens, uses and closes all parts in the right order. The
+** chapter CAVEATS stands at the end of this file.
 */
 #ifndef PAGEDB_H
 #define PAGEDB_H
@@ -63,7 +64,7 @@ const char *pagedb_version(void);
   X(ECRC, 5, 8202, "the page's checksum does not match its content")           \
   X(EPAGEID, 6, 8202, "the page belongs to another slot")                      \
   X(EPAGESIZE, 7, 26, "the page size is not possible or not this file's")      \
-  X(ERANGE, 8, 18, "the page lies beyond the largest possible offset")         \
+  X(ERANGE, 8, 18, "it lies beyond what is possible")                          \
   X(EALIGN, 9, 21, "the buffer is not aligned as the file asks")               \
   X(EDIRECT, 10, 14, "Direct I/O was required and refused")                    \
   X(ECANTOPEN, 11, 14, "the file cannot be opened")                            \
@@ -219,7 +220,8 @@ typedef struct pagedb_file_options {
   pagedb_placement placement; /* LEADING by default */
   pagedb_direct direct;       /* PREFERRED by default */
   int create;                 /* make the file if it is missing */
-  int exclusive;              /* with create: it must not exist */
+  int exclusive;              /* with create: it must not exist; alone it means
+                                 nothing */
   int read_only;
 } pagedb_file_options;
 
@@ -392,7 +394,8 @@ void pagedb_pool_stats_get(pagedb_pool *pool, pagedb_pool_stats *out);
 
 /*
 ** Attach a store. The store must outlive the owner and must not be written
-** around the pool. One store, one owner.
+** around the pool. One store, one owner: a second one in the same pool is
+** PAGEDB_EBUSY.
 */
 int pagedb_owner_open(pagedb_pool *pool, pagedb_store *store,
                       pagedb_owner **out);
@@ -414,7 +417,9 @@ int pagedb_session_close(pagedb_session *s);
 */
 typedef struct pagedb_pin {
   unsigned char *data; /* page_size bytes, aligned to the lesser of the page
-                          size and 4096; 256 bytes after it may be read */
+                          size and 4096; 256 bytes after it may be read. The
+                          store's record_at says where PAGEDB_RECORD_SIZE bytes
+                          are not the caller's: what is put there is lost */
   pagedb_owner *owner;
   pagedb_session *session;
   uint32_t slot;  /* private */

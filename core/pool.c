@@ -172,9 +172,19 @@ int pagedb_owner_open(pagedb_pool *p, pagedb_store *store, pagedb_owner **out)
   atomic_init(&o->want, PTE_PRESENT | PTE_EPOCH_ONE);
   atomic_init(&o->root, NULL);
   pthread_mutex_lock(&p->lock);
-  o->next = p->owners;
-  p->owners = o;
+  pagedb_owner *other = p->owners;
+  while (other != NULL && other->store != store)
+    other = other->next;
+  if (other == NULL) {
+    o->next = p->owners;
+    p->owners = o;
+  }
   pthread_mutex_unlock(&p->lock);
+  if (other != NULL) {
+    free(o);
+    return pagedb_fault_set(PAGEDB_EBUSY, 0, store->name, PAGEDB_NONE, 0, 0,
+                            "the store has an owner in this pool already");
+  }
   *out = o;
   return PAGEDB_OK;
 }

@@ -24,11 +24,15 @@ int main(int argc, char **argv)
 {
   sqlite3 *db;
   char *error = NULL;
-  if (argc != 3)
+  if (argc != 3) {
+    fprintf(stderr, "usage: database FILE QUERY\n");
     return 2;
+  }
   if (pagedb_register(1) != SQLITE_OK ||
-      sqlite3_open(argv[1], &db) != SQLITE_OK)
+      sqlite3_open(argv[1], &db) != SQLITE_OK) {
+    fprintf(stderr, "cannot open %s\n", argv[1]);
     return 1;
+  }
   int rc = sqlite3_exec(db, argv[2], print_row, NULL, &error);
   if (rc != SQLITE_OK)
     fprintf(stderr, "%s (%d)\n", error, sqlite3_extended_errcode(db));

@@ -350,6 +350,16 @@ static uint64_t count_damaged(const verdict *v, const page_map *m)
   return n;
 }
 
+/* How many neighbours from bad[i] on are behind the file's end. */
+static size_t missing_pages(const verdict *v, size_t i)
+{
+  size_t n = 0;
+  while (i + n < v->nbad && v->bad[i + n].err == PAGEDB_ESHORT &&
+         !v->bad[i + n].in_log && v->bad[i + n].id == v->bad[i].id + n)
+    n++;
+  return n;
+}
+
 static void check_report(const options *o, const file_info *info,
                          const verdict *v, const page_map *m, uint64_t damaged)
 {
@@ -366,9 +376,18 @@ static void check_report(const options *o, const file_info *info,
     printf("]}\n");
     return;
   }
-  for (size_t i = 0; i < v->nbad; i++)
-    if (!v->bad[i].in_log)
+  for (size_t i = 0; i < v->nbad; i++) {
+    size_t missing = missing_pages(v, i);
+    if (missing > 1) {
+      printf("pages %" PRIu64 " to %" PRIu64 ": not in the file, which is "
+             "shorter than page 1 says\n",
+             shown(info, v->bad[i].id),
+             shown(info, v->bad[i].id) + missing - 1);
+      i += missing - 1;
+    } else if (!v->bad[i].in_log) {
       bad_line(info, m, &v->bad[i]);
+    }
+  }
   if (v->in_log > 0)
     printf("%" PRIu64 " pages are not judged: the write-ahead log has newer "
            "versions of them\n",

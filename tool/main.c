@@ -196,7 +196,7 @@ static const struct {
 
 static int misuse(const char *what, const char *arg)
 {
-  fprintf(stderr, "pagedb: %s%s\n\n%s", what, arg, usage);
+  fprintf(stderr, "pagedb: %s%s (pagedb --help tells more)\n", what, arg);
   return FAILED;
 }
 
@@ -220,6 +220,10 @@ int main(int argc, char **argv)
       fputs(usage, stdout);
       return GOOD;
     }
+    if (strcmp(argv[i], "--version") == 0) {
+      printf("pagedb %s\n", pagedb_version());
+      return GOOD;
+    }
     if (strncmp(argv[i], "--", 2) == 0 && argv[i][2] != 0) {
       if (!parse_option(argv[i], o))
         return misuse("unknown option ", argv[i]);
@@ -233,7 +237,11 @@ int main(int argc, char **argv)
   }
   if (command == NULL)
     return misuse("which command?", "");
-  if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0) {
+  if (strcmp(command, "help") == 0) {
+    fputs(usage, stdout);
+    return GOOD;
+  }
+  if (strcmp(command, "version") == 0) {
     printf("pagedb %s\n", pagedb_version());
     return GOOD;
   }

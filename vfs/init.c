@@ -33,8 +33,19 @@ enum { OLDEST_SQLITE = 3040001 };
 /* More than any file: every page may be pinned. */
 static const sqlite3_int64 NO_LIMIT = (sqlite3_int64)1 << 46;
 
+/* A value that means nothing is said, not guessed at. */
+static void check_switch(const char *name)
+{
+  const char *v = getenv(name);
+  if (v != NULL && strcmp(v, "off") != 0 && strcmp(v, "on") != 0)
+    sqlite3_log(SQLITE_WARNING, "pagedb: %s=%s is neither on nor off: ignored",
+                name, v);
+}
+
 static void read_environment(void)
 {
+  check_switch("PAGEDB_STAMP");
+  check_switch("PAGEDB_FETCH");
   const char *size = getenv("PAGEDB_POOL_SIZE");
   sqlite3_int64 bytes = size == NULL ? 0 : parse_bytes(size);
   if (bytes >= 65536)

@@ -355,7 +355,9 @@ static int join_unsure(conn *c, const uint8_t *head, const header *h)
   atomic_store(&s->stamped, target);
   atomic_store(&s->out, target ? OUT_STAMP : OUT_RAW);
   atomic_store(&s->unsure, 0);
+  pthread_mutex_lock(&s->bits_lock);
   bitmap_clear(&t->raw);
+  pthread_mutex_unlock(&s->bits_lock);
   pthread_mutex_unlock(&s->lock);
   if (err == PAGEDB_OK)
     settled(s, h);

@@ -74,9 +74,9 @@ static int must_have_stamp(shared *s, uint32_t size, uint64_t id)
     return 0;
   if (!atomic_load(&s->unsure))
     return 1;
-  pthread_mutex_lock(&s->lock);
+  pthread_mutex_lock(&s->bits_lock);
   int raw = bitmap_has(&s->txn.raw, id);
-  pthread_mutex_unlock(&s->lock);
+  pthread_mutex_unlock(&s->bits_lock);
   return !raw;
 }
 
@@ -180,10 +180,10 @@ static void note_raw(shared *s, uint64_t first, uint32_t count)
 {
   if (!atomic_load(&s->unsure))
     return;
-  pthread_mutex_lock(&s->lock);
+  pthread_mutex_lock(&s->bits_lock);
   for (uint32_t i = 0; i < count; i++)
     bitmap_add(&s->txn.raw, first + i);
-  pthread_mutex_unlock(&s->lock);
+  pthread_mutex_unlock(&s->bits_lock);
 }
 
 static void run_out(struct pages *p, pagedb_run *r, pagedb_fault *first)

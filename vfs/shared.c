@@ -299,6 +299,7 @@ static void shared_free(shared *s)
   handles_close(s);
   bitmap_clear(&s->txn.written);
   bitmap_clear(&s->txn.raw);
+  pthread_mutex_destroy(&s->bits_lock);
   pthread_mutex_destroy(&s->lock);
   free(s->path);
   free(s);
@@ -319,6 +320,7 @@ static shared *shared_new(sqlite3_vfs *parent, const char *path)
   s->refs = 1;
   s->generation = atomic_load(&pagedb_globals.generation);
   pthread_mutex_init(&s->lock, NULL);
+  pthread_mutex_init(&s->bits_lock, NULL);
   return s;
 }
 

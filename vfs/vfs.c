@@ -148,7 +148,7 @@ static int read_policy(const char *name, direct_policy *policy)
   else if (sqlite3_stricmp(v, "off") == 0)
     *policy = DIRECT_OFF;
   else
-    return unknown_value(name, "pagedb_direct", v);
+    return unknown_value(name, v == env ? "PAGEDB_DIRECT" : "pagedb_direct", v);
   return SQLITE_OK;
 }
 
@@ -368,6 +368,13 @@ int vfs_register(const char *parent_name, int make_default)
     parent = pagedb_vfs.pAppData;
   if (parent == NULL)
     return SQLITE_ERROR;
+  /* A second copy of page-db in the process (linked, and loaded as well): one
+   *is
+   ** enough, and two would each stamp what the other wrote. */
+  if (strcmp(parent->zName, pagedb_vfs.zName) == 0) {
+    sqlite3_log(SQLITE_NOTICE, "pagedb: registered already, by another copy");
+    return SQLITE_OK;
+  }
   if (pagedb_vfs.pAppData == NULL) {
     pagedb_vfs.pAppData = parent;
     pagedb_vfs.mxPathname = parent->mxPathname;

@@ -24,11 +24,15 @@
 ** most one. Connections of the process to one file share one `shared`, if the
 ** file can be told apart by device and inode; else each has its own.
 **
-** LOCKS. Order: globals.lock, shared->lock, then core's.
+** LOCKS. Order: globals.lock, shared->lock, then core's or shared->bits_lock.
 **
 **   globals.lock   the list of shared files, the pool's birth, the lists of
 **                  connections
-**   shared->lock   geometry, state, the bitmaps of the transaction
+**   shared->lock   geometry, state
+**   bits_lock      the bitmaps of the transaction. Of its own, because a thread
+**                  that holds shared->lock may wait for a write of the pool's
+*to
+**                  end, and that write marks bits.
 **
 ** What a connection does under SQLite's EXCLUSIVE lock (txn) needs no lock of
 ** ours, but for what the pool may ask on another thread's behalf while it makes
@@ -124,7 +128,7 @@ typedef struct txn {
   uint64_t lsn;
   uint32_t unit;  /* bytes for which a member of the bitmaps stands */
   bitmap written; /* by this transaction */
-  bitmap raw;     /* went to disk without a stamp; under shared->lock */
+  bitmap raw;     /* went to disk without a stamp */
 } txn;
 
 /* What the content of the pool belongs to (design: coherence). */
@@ -158,6 +162,7 @@ struct shared {
   sqlite3_file *through; /* parent mode: the connection's parent handle */
 
   pthread_mutex_t lock;
+  pthread_mutex_t bits_lock; /* txn.written, txn.raw */
   conn *conns;
   state state;
   _Atomic int stamped;        /* as the file is on disk */

@@ -78,13 +78,13 @@ static int txn_begin(conn *c, uint32_t n)
 
 static void txn_end(shared *s)
 {
-  pthread_mutex_lock(&s->lock);
+  pthread_mutex_lock(&s->bits_lock);
   bitmap_clear(&s->txn.written);
   bitmap_clear(&s->txn.raw);
   s->txn = (txn){0};
   atomic_store(&s->unsure, 0);
   atomic_store(&s->writer, NULL);
-  pthread_mutex_unlock(&s->lock);
+  pthread_mutex_unlock(&s->bits_lock);
 }
 
 void txn_committed(conn *c)
@@ -170,13 +170,13 @@ int write_settle(conn *c, uint64_t off, uint64_t n)
 static void note_written(shared *s, uint64_t off, uint64_t n, int raw)
 {
   txn *t = &s->txn;
-  pthread_mutex_lock(&s->lock);
+  pthread_mutex_lock(&s->bits_lock);
   for (uint64_t id = off / t->unit; id <= (off + n - 1) / t->unit; id++) {
     bitmap_add(&t->written, id);
     if (raw && atomic_load(&s->unsure))
       bitmap_add(&t->raw, id);
   }
-  pthread_mutex_unlock(&s->lock);
+  pthread_mutex_unlock(&s->bits_lock);
 }
 
 int write_through(conn *c, const void *buf, uint64_t n, uint64_t off)
@@ -280,7 +280,9 @@ static int back_to_the_start(const conn *c)
   pthread_mutex_lock(&s->lock);
   err = shared_set_page_size(s, t->start_size);
   atomic_store(&s->stamped, t->start_stamped);
+  pthread_mutex_lock(&s->bits_lock);
   bitmap_clear(&t->written);
+  pthread_mutex_unlock(&s->bits_lock);
   atomic_store(&s->unsure, 1);
   atomic_store(&s->out, OUT_RAW);
   pthread_mutex_unlock(&s->lock);
