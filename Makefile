@@ -147,8 +147,9 @@ $(BENCH): $(OUT)/bench/bench_core.o $(LIB)
 
 # ------------------------------------------------------------------- checks
 
-check-quick: build/libpagedb.a variant check-format check-header
+check-quick: $(PRODUCTS) variant check-format check-header
 	tests/run_example.sh $(EXAMPLE)
+	$(if $(HAVE_SQLITE),tests/tool.sh build)
 	PAGEDB_TRANSACTIONS=100 PAGEDB_KILLS=30 tests/run.sh $(OUT) $(TESTS)
 
 # 1000 transactions a mode, 200 kills; PAGEDB_TRANSACTIONS, PAGEDB_KILLS by hand.

@@ -494,6 +494,51 @@ static void test_read_only(void **state)
   }
 }
 
+static int open_rc(const char *path, const char *vfs)
+{
+  sqlite3 *db;
+  char uri[800];
+  snprintf(uri, sizeof uri, "file:%s?vfs=%s", path, vfs);
+  int rc = sqlite3_open_v2(
+      uri, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI,
+      NULL);
+  if (rc == SQLITE_OK)
+    rc = try_run(db, "CREATE TABLE IF NOT EXISTS t(a)");
+  sqlite3_close(db);
+  return rc & 0xff;
+}
+
+/* What is asked for is obeyed, and what is in use is visible. */
+static void test_direct_policy(void **state)
+{
+  (void)state;
+  const char *path = db_path("policy.db"), *shm = "/dev/shm/pagedb-policy.db";
+  sqlite3 *db = db_open(path, "pagedb&pagedb_direct=off");
+  run(db, "CREATE TABLE t(a)");
+  assert_string_equal(get_text(db, "SELECT io FROM pagedb_files"), "buffered");
+  db_close(db);
+  db = db_open(path, "pagedb");
+  get_int(db, "SELECT count(*) FROM t");
+  int direct =
+      strcmp(get_text(db, "SELECT io FROM pagedb_files"), "direct") == 0;
+  db_close(db);
+  print_message("Direct I/O here: %s\n", direct ? "yes" : "no");
+  assert_int_equal(open_rc(path, "pagedb&pagedb_direct=required"),
+                   direct ? SQLITE_OK : SQLITE_CANTOPEN);
+  if (access("/dev/shm", W_OK) != 0)
+    return;
+  db_remove(shm);
+  db = db_open(shm, "pagedb");
+  workload(db, 1);
+  assert_string_equal(get_text(db, "SELECT io FROM pagedb_files"), "buffered");
+  db_close(db);
+  assert_whole(shm, 1);
+  assert_int_equal(open_rc(shm, "pagedb&pagedb_direct=required"),
+                   SQLITE_CANTOPEN);
+  assert_non_null(strstr(first_log(), "Direct I/O was required"));
+  db_remove(shm);
+}
+
 static void test_columns_are_frozen(void **state)
 {
   (void)state;
@@ -539,6 +584,7 @@ int main(void)
       cmocka_unit_test(test_holes),
       cmocka_unit_test(test_no_room),
       cmocka_unit_test(test_read_only),
+      cmocka_unit_test(test_direct_policy),
       cmocka_unit_test(test_columns_are_frozen),
   };
   sql_start();

@@ -169,6 +169,11 @@ static int judge(pagedb_file *f, const file_info *info, uint64_t id,
     v->verified++;
     return PAGEDB_OK;
   }
+  if (err == PAGEDB_EMAGIC && info->type == FILE_NATIVE &&
+      all_zero(page, info->page_size)) {
+    v->blank++;
+    return PAGEDB_OK;
+  }
   bad_page b = {id, err, pagedb_last_fault()->found,
                 pagedb_last_fault()->expected, log_has(log, id)};
   if (err == PAGEDB_EMAGIC && info->type == FILE_DATABASE &&
@@ -367,9 +372,9 @@ static void check_report(const options *o, const file_info *info,
     printf("{\"file\":");
     json_string(stdout, o->path);
     printf(",\"pages\":%" PRIu64 ",\"verified\":%" PRIu64
-           ",\"damaged\":%" PRIu64 ",\"in_log\":%" PRIu64
+           ",\"damaged\":%" PRIu64 ",\"in_log\":%" PRIu64 ",\"blank\":%" PRIu64
            ",\"newest_lsn\":%" PRIu64 ",\"direct\":%s,\"bad\":[",
-           v->pages, v->verified, damaged, v->in_log, v->newest_lsn,
+           v->pages, v->verified, damaged, v->in_log, v->blank, v->newest_lsn,
            v->direct ? "true" : "false");
     for (size_t i = 0; i < v->nbad; i++)
       bad_json(info, m, &v->bad[i], i == 0);
@@ -392,6 +397,8 @@ static void check_report(const options *o, const file_info *info,
     printf("%" PRIu64 " pages are not judged: the write-ahead log has newer "
            "versions of them\n",
            v->in_log);
+  if (v->blank > 0)
+    printf("%" PRIu64 " pages were never written\n", v->blank);
   printf("%s: %" PRIu64 " pages, %" PRIu64 " verified, %" PRIu64 " damaged\n",
          o->path, v->pages, v->verified, damaged);
 }

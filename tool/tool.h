@@ -69,6 +69,7 @@ typedef struct verdict {
   bad_page *bad;
   size_t nbad, room;
   uint64_t in_log;
+  uint64_t blank; /* native files: ids that were handed out, never written */
   int direct;
 } verdict;
 

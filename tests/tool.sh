@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# The command `pagedb`, as its users call it: what it prints, JSON, exit codes.
+# tool.sh BUILD
+set -u
+build=$(cd "${1:-build}" && pwd)
+tool=$build/pagedb
+dir=$(mktemp -d "$build/tool.XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+passed=0
+failed=0
+
+# expect CODE TEXT ARGS: exit code, and a piece of what is printed.
+expect() {
+  local code=$1 text=$2 out got
+  shift 2
+  out=$("$tool" "$@" 2>&1 </dev/null)
+  got=$?
+  if [ "$got" = "$code" ] && grep -qF -- "$text" <<<"$out"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    printf 'pagedb %s: exit %s, expected %s and "%s":\n%s\n' "$*" "$got" "$code" "$text" "$out"
+  fi
+}
+# json ARGS: every line is JSON.
+json() {
+  if "$tool" "$@" --json 2>/dev/null | python3 -c 'import json, sys
+for line in sys.stdin: json.loads(line)'; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "pagedb $* --json: not JSON"
+  fi
+}
+ours() { sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open $1" :memory: "$2"; }
+flip() { # FILE OFFSET
+  python3 - "$1" "$2" <<'PY'
+import sys
+with open(sys.argv[1], "r+b") as f:
+    f.seek(int(sys.argv[2]))
+    b = f.read(1)[0]
+    f.seek(int(sys.argv[2]))
+    f.write(bytes([b ^ 8]))
+PY
+}
+
+sqlite3 plain.db "CREATE TABLE t(a, b); CREATE INDEX i ON t(b);
+  WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<3000) INSERT INTO t SELECT x, 'row ' || x FROM n"
+cp plain.db busy.db
+
+expect 0 "usage: pagedb" --help
+expect 0 "pagedb 0." --version
+expect 2 "unknown command" frobnicate plain.db
+expect 2 "unknown option" info --frobnicate plain.db
+expect 2 "which file" info
+expect 2 "--adopt belongs to stamp" check --adopt plain.db
+expect 2 "No such file" info none.db
+expect 2 "not a file" info .
+: >empty.db
+expect 2 "empty" info empty.db
+echo "this is neither a database nor a page file" >text
+expect 2 "neither an SQLite database" check text
+
+expect 0 "state         plain" info plain.db
+expect 2 "pagedb convert" check plain.db
+expect 2 "keeps 0 bytes" stamp plain.db
+expect 0 "converted" convert plain.db
+expect 0 "stamped already" convert plain.db
+expect 0 "state         stamped" info plain.db
+expect 0 " 0 damaged" check plain.db
+expect 0 "table leaf     table t" pages plain.db
+json info plain.db
+json check plain.db
+json pages plain.db
+
+# Others have it open.
+sqlite3 -batch busy.db "PRAGMA journal_mode=WAL" >/dev/null
+mkfifo hold
+sqlite3 -batch busy.db <hold >/dev/null &
+exec 9>hold
+echo "BEGIN; SELECT * FROM t;" >&9
+sleep 0.3
+cp busy.db before
+expect 2 "others have the database open" convert --quiet busy.db
+cmp -s before busy.db && passed=$((passed + 1)) || { failed=$((failed + 1)) && echo "busy.db was touched"; }
+echo "COMMIT;" >&9
+exec 9>&-
+wait
+expect 0 "converted" convert busy.db
+expect 0 "journal mode  WAL" info busy.db
+
+# Damage: named, with its table; a free page has nothing to lose.
+cp plain.db bad.db
+page=$(ours bad.db "SELECT page FROM pagedb_pages WHERE object='index i' AND type='index leaf' LIMIT 1")
+flip bad.db $((page * 4096 - 1000))
+expect 1 "page $page: the page's checksum does not match" check bad.db
+expect 1 "index leaf of index i" check bad.db
+expect 1 "PAGEDB_ECRC" pages bad.db
+json check bad.db
+json pages bad.db
+expect 1 "damaged" stamp bad.db
+truncate -s 20480 bad.db
+expect 1 "not in the file" check bad.db
+
+ours plain.db "DROP INDEX i" >/dev/null
+cp plain.db free.db
+page=$(ours free.db "SELECT page FROM pagedb_pages WHERE type='free leaf' LIMIT 1")
+flip free.db $((page * 4096 - 1000))
+expect 0 "free, nothing is lost" check free.db
+
+# Away from it and back; what stock wrote meanwhile is said.
+expect 0 "no longer stamped" unstamp plain.db
+sqlite3 plain.db "UPDATE t SET b='stock' WHERE a=7"
+expect 0 "changed since they got an earlier stamp" stamp plain.db
+expect 0 "stamped already" stamp plain.db
+expect 0 " 0 damaged" check plain.db
+
+# Pages that got in around page-db.
+cp plain.db around.db
+page=$(ours around.db "SELECT page FROM pagedb_pages WHERE object='table t' AND type='table leaf' LIMIT 1")
+dd if=/dev/zero of=around.db bs=1 seek=$((page * 4096 - 32)) count=32 conv=notrunc 2>/dev/null
+expect 1 "carries no stamp" check around.db
+expect 1 "adopt" stamp around.db
+expect 0 "stamped:" stamp --adopt around.db
+expect 0 " 0 damaged" check around.db
+
+# A page file of another implementation.
+for native in "$OLDPWD"/tests/data/interop/*.pages; do
+  expect 0 "native page file" info "$native"
+  expect 0 " 0 damaged" check "$native"
+done
+json pages "$native"
+cp "$native" native.pages
+flip native.pages 100
+expect 2 "neither an SQLite database" check native.pages
+expect 2 "always stamped" convert "$native"
+
+if [ "$(id -u)" -eq 0 ]; then
+  chmod 755 "$dir" && chmod 600 plain.db
+  if setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$dir" 2>/dev/null; then
+    out=$(setpriv --reuid=65534 --regid=65534 --clear-groups "$tool" info "$dir/plain.db" 2>&1)
+    case $out in
+    *"Permission denied"*) passed=$((passed + 1)) ;;
+    *) failed=$((failed + 1)) && echo "no permission: $out" ;;
+    esac
+  fi
+fi
+
+[ -z "${PAGEDB_TALLY-}" ] || echo "$passed $failed" >>"$PAGEDB_TALLY"
+[ "$failed" = 0 ] && echo "ok    tool              $passed cases"
+exit $((failed > 0))
