@@ -40,4 +40,23 @@ static inline void put_le64(unsigned char *p, uint64_t v)
   put_le32(p + 4, (uint32_t)(v >> 32));
 }
 
+/* Big-endian, as SQLite has it. */
+static inline uint32_t get_be16(const unsigned char *p)
+{
+  return (uint32_t)p[0] << 8 | p[1];
+}
+
+static inline uint32_t get_be32(const unsigned char *p)
+{
+  return get_be16(p) << 16 | get_be16(p + 2);
+}
+
+static inline void put_be32(unsigned char *p, uint32_t v)
+{
+  p[0] = (unsigned char)(v >> 24);
+  p[1] = (unsigned char)(v >> 16);
+  p[2] = (unsigned char)(v >> 8);
+  p[3] = (unsigned char)v;
+}
+
 #endif

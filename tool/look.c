@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/endian.h"
 #include "../core/os.h"
 #include "../vfs/btree.h"
 #include "tool.h"
@@ -96,12 +97,6 @@ typedef struct page_set {
   uint64_t pages;
 } page_set;
 
-static uint32_t be32(const uint8_t *p)
-{
-  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 |
-         p[3];
-}
-
 static int read_at(os_file *f, void *buf, size_t n, uint64_t off)
 {
   size_t got = 0;
@@ -123,7 +118,7 @@ static void log_pages(const options *o, const file_info *info, page_set *set)
   if (read_at(f, head, sizeof head, 0))
     for (uint64_t at = sizeof head; read_at(f, frame, sizeof frame, at);
          at += sizeof frame + info->page_size) {
-      uint32_t page = be32(frame);
+      uint32_t page = get_be32(frame);
       if (memcmp(frame + 8, head + 16, 8) == 0 && page >= 1 &&
           page <= set->pages)
         set->bit[(page - 1) / 8] |= (uint8_t)(1 << (page - 1) % 8);

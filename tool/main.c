@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../core/endian.h"
 #include "../core/os.h"
 #include "tool.h"
 
@@ -90,12 +91,6 @@ void progress_end(const options *o)
 
 /* ------------------------------------------------------------ kind of file */
 
-static uint32_t be32(const uint8_t *p)
-{
-  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 |
-         p[3];
-}
-
 static void look_at_database(const uint8_t *p, file_info *info)
 {
   info->type = FILE_DATABASE;
@@ -105,13 +100,13 @@ static void look_at_database(const uint8_t *p, file_info *info)
   info->guard = (p[18] & 0xf0) == 0x50;
   info->wal = p[19] == 2;
   info->reserve = p[20];
-  info->pages = be32(p + 24) == be32(p + 92) ? be32(p + 28) : 0;
-  info->free_pages = be32(p + 36);
-  info->auto_vacuum = be32(p + 52) != 0;
-  info->encoding = be32(p + 56);
-  info->user_version = be32(p + 60);
-  info->application_id = be32(p + 68);
-  info->sqlite_version = be32(p + 96);
+  info->pages = get_be32(p + 24) == get_be32(p + 92) ? get_be32(p + 28) : 0;
+  info->free_pages = get_be32(p + 36);
+  info->auto_vacuum = get_be32(p + 52) != 0;
+  info->encoding = get_be32(p + 56);
+  info->user_version = get_be32(p + 60);
+  info->application_id = get_be32(p + 68);
+  info->sqlite_version = get_be32(p + 96);
 }
 
 /* The page size with which page 0 of a native file verifies. */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/endian.h"
 #include "../core/pagedb.h"
 
 typedef struct walk {
@@ -27,16 +28,6 @@ typedef struct walk {
   int schema; /* walking page 1's tree */
   int failed;
 } walk;
-
-static uint32_t be16(const uint8_t *p)
-{
-  return (uint32_t)p[0] << 8 | p[1];
-}
-
-static uint32_t be32(const uint8_t *p)
-{
-  return be16(p) << 16 | be16(p + 2);
-}
 
 const char *page_kind_name(page_kind k)
 {
@@ -93,7 +84,7 @@ static void follow_overflow(walk *w, uint32_t page)
   while (buf != NULL && page != 0 && page <= w->map->pages &&
          w->map->kind[page - 1] == PAGE_UNKNOWN) {
     mark(w, page, PAGE_OVERFLOW);
-    page = w->read(w->arg, page - 1, buf) ? be32(buf) : 0;
+    page = w->read(w->arg, page - 1, buf) ? get_be32(buf) : 0;
   }
   free(buf);
 }
@@ -192,7 +183,7 @@ static void one_cell(walk *w, const uint8_t *cell, const uint8_t *end, int type)
   if (interior) {
     if (end - cell < 4)
       return;
-    push(w, be32(cell));
+    push(w, get_be32(cell));
     cell += 4;
   }
   if (type == 5)
@@ -209,7 +200,7 @@ static void one_cell(walk *w, const uint8_t *cell, const uint8_t *end, int type)
   if (w->schema && type == 13)
     schema_row(w, cell, cell + local);
   if (payload > local && end - cell >= (ptrdiff_t)(local + 4))
-    follow_overflow(w, be32(cell + local));
+    follow_overflow(w, get_be32(cell + local));
 }
 
 static page_kind kind_of_type(int type)
@@ -231,16 +222,16 @@ static void visit(walk *w, uint32_t page)
   const uint8_t *h = w->page + (page == 1 ? 100 : 0);
   const uint8_t *end = w->page + w->usable;
   page_kind kind = kind_of_type(h[0]);
-  uint32_t cells = be16(h + 3);
+  uint32_t cells = get_be16(h + 3);
   uint32_t head =
       kind == PAGE_TABLE_INTERIOR || kind == PAGE_INDEX_INTERIOR ? 12 : 8;
   mark(w, page, kind);
   if (kind == PAGE_DAMAGED)
     return;
   if (head == 12)
-    push(w, be32(h + 8));
+    push(w, get_be32(h + 8));
   for (uint32_t i = 0; i < cells && h + head + 2 * i + 2 <= end; i++) {
-    uint32_t at = be16(h + head + 2 * (size_t)i);
+    uint32_t at = get_be16(h + head + 2 * (size_t)i);
     if (at < w->usable)
       one_cell(w, w->page + at, end, h[0]);
   }
@@ -261,14 +252,14 @@ static void free_list(walk *w, uint32_t trunk)
     mark(w, trunk, PAGE_FREE_TRUNK);
     if (!w->read(w->arg, trunk - 1, w->page))
       return;
-    uint32_t leaves = be32(w->page + 4);
+    uint32_t leaves = get_be32(w->page + 4);
     for (uint32_t i = 0; i < leaves && 12 + 4 * i <= w->usable; i++) {
-      uint32_t leaf = be32(w->page + 8 + 4 * (size_t)i);
+      uint32_t leaf = get_be32(w->page + 8 + 4 * (size_t)i);
       if (leaf != 0 && leaf <= w->map->pages &&
           w->map->kind[leaf - 1] == PAGE_UNKNOWN)
         mark(w, leaf, PAGE_FREE_LEAF);
     }
-    trunk = be32(w->page);
+    trunk = get_be32(w->page);
   }
 }
 
@@ -289,8 +280,8 @@ static void walk_all(walk *w)
   uint32_t trunk = 0;
   if (m->pages == 0 || !w->read(w->arg, 0, w->page))
     return;
-  fixed_pages(w, be32(w->page + 52) != 0);
-  trunk = be32(w->page + 32);
+  fixed_pages(w, get_be32(w->page + 52) != 0);
+  trunk = get_be32(w->page + 32);
   w->schema = 1;
   add_object(w, (const uint8_t *)"table", 5, (const uint8_t *)"sqlite_schema",
              13, 1);

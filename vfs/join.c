@@ -28,13 +28,8 @@
 */
 #include <string.h>
 
+#include "../core/endian.h"
 #include "vfs_int.h"
-
-static uint32_t be32(const uint8_t *p)
-{
-  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 |
-         p[3];
-}
 
 /* ------------------------------------------------- pages without content */
 
@@ -97,8 +92,8 @@ int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn)
 {
   shared *s = c->file;
   uint32_t size = atomic_load(&s->page_size);
-  uint64_t count = be32(page1 + HEADER_PAGE_COUNT), filled = 0;
-  uint64_t trunk = be32(page1 + HEADER_FREE_TRUNK);
+  uint64_t count = get_be32(page1 + HEADER_PAGE_COUNT), filled = 0;
+  uint64_t trunk = get_be32(page1 + HEADER_FREE_TRUNK);
   uint8_t *copy = os_aligned_alloc(4096, size < 4096 ? 4096 : size);
   int err = copy == NULL ? PAGEDB_ENOMEM : PAGEDB_OK;
   /* The list is as untrusted as any page: at most `count` trunks. */
@@ -110,14 +105,14 @@ int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn)
       err = PAGEDB_OK;
       break;
     }
-    uint32_t leaves = be32(copy + 4);
+    uint32_t leaves = get_be32(copy + 4);
     for (uint32_t i = 0; err == PAGEDB_OK && i < leaves && 12 + 4 * i <= size;
          i++) {
-      uint64_t leaf = be32(copy + 8 + 4 * (size_t)i);
+      uint64_t leaf = get_be32(copy + 8 + 4 * (size_t)i);
       if (leaf > 1 && leaf <= count && !pagedb_is_lock_page(leaf - 1, size))
         err = fill_one(c, leaf - 1, lsn, &filled);
     }
-    trunk = be32(copy);
+    trunk = get_be32(copy);
   }
   os_aligned_free(copy);
   return err;

@@ -85,12 +85,6 @@ static int read_header(conn *c, uint8_t *buf, size_t n, uint64_t off)
 
 /* ------------------------------------------------------------------- pages */
 
-static int is_verification(int err)
-{
-  return err == PAGEDB_EMAGIC || err == PAGEDB_EVERSION || err == PAGEDB_ECRC ||
-         err == PAGEDB_EPAGEID || err == PAGEDB_EUNSTAMPED;
-}
-
 /* Behind the durable end of the file anything may stand (SQLite does not write
 ** every page of a file that grows), and means nothing. */
 static int behind_the_end(const conn *c, uint64_t id)

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/endian.h"
 #include "vfs_int.h"
 
 globals pagedb_globals = {.lock = PTHREAD_MUTEX_INITIALIZER,
@@ -87,29 +88,20 @@ void count_latency(timed kind, uint64_t ns)
 
 /* ------------------------------------------------------------------ header */
 
-static uint32_t be16(const uint8_t *p)
-{
-  return (uint32_t)p[0] << 8 | p[1];
-}
-
-static uint32_t be32(const uint8_t *p)
-{
-  return be16(p) << 16 | be16(p + 2);
-}
-
 void header_parse(const uint8_t *p, size_t n, header *h)
 {
   *h = (header){0};
   if (n < HEADER_BYTES || memcmp(p, "SQLite format 3", 16) != 0)
     return;
-  uint32_t size = be16(p + HEADER_PAGE_SIZE);
+  uint32_t size = get_be16(p + HEADER_PAGE_SIZE);
   h->page_size = size == 1 ? 65536 : size;
   h->valid = pagedb_page_size_ok(h->page_size, PAGEDB_TRAILING);
   h->reserve = p[HEADER_RESERVE];
   h->guard = (p[HEADER_WRITE_VERSION] & GUARD_MASK) == GUARD;
   h->wal = p[HEADER_READ_VERSION] == 2;
-  if (be32(p + HEADER_CHANGE_COUNTER) == be32(p + HEADER_VERSION_VALID_FOR))
-    h->count = be32(p + HEADER_PAGE_COUNT);
+  if (get_be32(p + HEADER_CHANGE_COUNTER) ==
+      get_be32(p + HEADER_VERSION_VALID_FOR))
+    h->count = get_be32(p + HEADER_PAGE_COUNT);
   memcpy(h->version, p + HEADER_CHANGE_COUNTER, VERSION_BYTES);
 }
 
@@ -160,7 +152,7 @@ static void remember(shared *s)
   pthread_mutex_unlock(&s->lock);
 }
 
-static int is_verification(int err)
+int is_verification(int err)
 {
   return err == PAGEDB_EMAGIC || err == PAGEDB_EVERSION || err == PAGEDB_ECRC ||
          err == PAGEDB_EPAGEID || err == PAGEDB_EUNSTAMPED;

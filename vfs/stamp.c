@@ -21,29 +21,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/endian.h"
 #include "vfs_int.h"
 
 enum { CHUNK = 1 << 20 };
 
-static uint32_t be32(const uint8_t *p)
-{
-  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 |
-         p[3];
-}
-
-static void put_be32(uint8_t *p, uint32_t v)
-{
-  p[0] = (uint8_t)(v >> 24);
-  p[1] = (uint8_t)(v >> 16);
-  p[2] = (uint8_t)(v >> 8);
-  p[3] = (uint8_t)v;
-}
-
 static void bump_change_counter(uint8_t *head)
 {
-  uint32_t next = be32(head + HEADER_CHANGE_COUNTER) + 1;
+  uint32_t next = get_be32(head + HEADER_CHANGE_COUNTER) + 1;
   /* Version-valid-for must follow, or the page count is not believed. */
-  if (be32(head + HEADER_VERSION_VALID_FOR) == next - 1)
+  if (get_be32(head + HEADER_VERSION_VALID_FOR) == next - 1)
     put_be32(head + HEADER_VERSION_VALID_FOR, next);
   put_be32(head + HEADER_CHANGE_COUNTER, next);
 }

@@ -323,6 +323,8 @@ void shared_invalidate(shared *s);
 /* Log the thread's fault, remember it for pagedb_files, and return the SQLite
 ** code for it; `otherwise` for plain I/O errors. */
 int shared_report(shared *s, int err, int otherwise);
+/* 1 if err says that a page is not what it should be. */
+int is_verification(int err);
 /* A fault as a sentence, pages counted from 1 as SQLite does. */
 void shared_sentence(const pagedb_fault *f, char *buf, size_t n);
 /* The same for a refusal in words. */
