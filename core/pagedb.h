@@ -401,8 +401,8 @@ int pagedb_owner_open(pagedb_pool *pool, pagedb_store *store,
                       pagedb_owner **out);
 
 /*
-** Detach: forget its pages. PAGEDB_EBUSY, and nothing done, while pages are
-** pinned or dirty: flush or discard first.
+** Detach: forget its pages. PAGEDB_EBUSY while pages are pinned or dirty: flush
+** or discard first. Dirty ones are all kept then; clean ones may be forgotten.
 */
 int pagedb_owner_close(pagedb_owner *o);
 
@@ -438,7 +438,9 @@ int pagedb_fetch(pagedb_session *s, pagedb_owner *o, uint64_t id,
 /*
 ** Pin page id without reading it, for a page that is to be written anew. The
 ** page comes zeroed, dirty with LSN 0, and latched exclusively: fill it, then
-** pagedb_unlatch. PAGEDB_EBUSY if the page is in the pool and pinned.
+** pagedb_unlatch. PAGEDB_EBUSY if the page is in the pool and pinned. On
+*another
+** error (no frame, no memory) earlier changes of the page may be lost.
 */
 int pagedb_fetch_new(pagedb_session *s, pagedb_owner *o, uint64_t id,
                      pagedb_pin *pin);
@@ -507,7 +509,8 @@ int pagedb_pool_checkpoint(pagedb_session *s);
 
 /*
 ** Forget page id, changes included, without writing it. Waits for a write of
-** it that is under way. Not resident: PAGEDB_OK. Pinned: PAGEDB_EBUSY.
+** it that is under way. Not resident: PAGEDB_OK. Pinned, also by a flush that
+** just waits for its latch: PAGEDB_EBUSY.
 */
 int pagedb_discard(pagedb_owner *o, uint64_t id);
 
@@ -606,6 +609,9 @@ int pagedb_alloc_sync(pagedb_alloc *a);
 **   have forgotten. Close, reopen, recover from your log.
 ** - Do not use a pool, a session or a file across fork(). The child does not
 **   inherit the pool's memory; touching a pinned page there is a crash.
+** - A session that holds a page shared through one pin and asks for it
+*exclusively
+**   through another waits for itself, for ever.
 ** - A pin is cheap but not free: while more than 32 pages are pinned through
 **   one session, further pins cost a lock each. Every pinned page
 **   is a frame that others cannot have.

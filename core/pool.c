@@ -204,12 +204,15 @@ int pagedb_owner_close(pagedb_owner *o)
   if (o == NULL)
     return PAGEDB_OK;
   pagedb_pool *p = o->pool;
-  uint64_t dirty, resident;
-  pagedb_owner_counts(o, &resident, &dirty);
+  pthread_mutex_lock(&p->lock);
+  while (o->ndirty == 0 && o->nunwritten > 0)
+    pool_wait(p); /* a write under way may fail and leave its page dirty */
+  uint64_t dirty = o->ndirty;
+  pthread_mutex_unlock(&p->lock);
   if (dirty > 0)
     return pagedb_fault_set(PAGEDB_EBUSY, 0, o->store->name, PAGEDB_NONE, dirty,
                             0, "pages are dirty: flush or discard them");
-  int err = pagedb_discard_from(o, 0);
+  int err = discard_pages(o, 0, 1);
   if (err != PAGEDB_OK)
     return err;
   pthread_mutex_lock(&p->lock);

@@ -76,8 +76,14 @@ static inline int pin_resident(pagedb_session *s, pagedb_owner *o, uint64_t id,
       hit = ((atomic_load(e) ^ v) & ~PTE_ACCESSED) == 0;
       if (!hit)
         atomic_store_explicit(&s->slot[i], 0, memory_order_release);
-      else if ((v & PTE_ACCESSED) == 0)
-        atomic_fetch_or_explicit(e, PTE_ACCESSED, memory_order_relaxed);
+      else if ((v & PTE_ACCESSED) == 0) {
+        /* Not an OR: a pinned page may be orphaned, and its entry cleared or
+        ** given to another frame, between the look and this. */
+        uint64_t was = v;
+        atomic_compare_exchange_strong_explicit(e, &was, v | PTE_ACCESSED,
+                                                memory_order_relaxed,
+                                                memory_order_relaxed);
+      }
       if (hit) {
         s->free_slots &= s->free_slots - 1;
         pin_fill(pin, s, o, i, pte_loc(v));
@@ -471,11 +477,11 @@ int pagedb_fetch_new(pagedb_session *s, pagedb_owner *o, uint64_t id,
   if (err == PAGEDB_OK)
     err = load_begin(o, id, f);
   if (err == PAGEDB_OK) {
+    frame_set_dirty(f); /* before the lock goes: keeps invalidate away */
     pthread_mutex_unlock(&p->lock);
     memset(frame_data(p, f->loc), 0, o->store->page_size);
     pthread_mutex_lock(&p->lock);
     atomic_store_explicit(&f->lsn, 0, memory_order_relaxed);
-    frame_set_dirty(f);
     latch_try_exclusive(f, s);
     load_end(s, f, pin);
     latch_taken(pin, LATCH_EXCLUSIVE);
@@ -502,14 +508,16 @@ typedef struct gathered {
   frame *pinned; /* a pinned page, or NULL */
 } gathered;
 
-static void gather_from(pagedb_owner *o, uint64_t first, gathered *g)
+static void gather_from(pagedb_owner *o, uint64_t first, int orphans,
+                        gathered *g)
 {
   pagedb_pool *p = o->pool;
   uint32_t scan = pins_scan(p);
   frame *at = p->head;
   *g = (gathered){0};
   for (uint64_t i = 0; i < p->ring_len && g->n < 256; i++, at = at->ring.next) {
-    if (at->state != FRAME_RESIDENT || at->owner != o || at->page < first)
+    if (at->owner != o || at->page < first ||
+        (at->state == FRAME_ORPHAN && !orphans))
       continue;
     if (at->seen == scan || atomic_load(&at->pins) != 0)
       g->pinned = at;
@@ -520,14 +528,14 @@ static void gather_from(pagedb_owner *o, uint64_t first, gathered *g)
   }
 }
 
-int pagedb_discard_from(pagedb_owner *o, uint64_t first)
+int discard_pages(pagedb_owner *o, uint64_t first, int orphans)
 {
   gathered g;
   pagedb_pool *p = o->pool;
   int err = PAGEDB_OK;
   pthread_mutex_lock(&p->lock);
   for (;;) {
-    gather_from(o, first, &g);
+    gather_from(o, first, orphans, &g);
     if (g.n > 0)
       frames_reclaim(p, g.f, g.n);
     else if (o->loading > 0 || g.writing)
@@ -540,6 +548,11 @@ int pagedb_discard_from(pagedb_owner *o, uint64_t first)
                            0, "the page is pinned");
   pthread_mutex_unlock(&p->lock);
   return err;
+}
+
+int pagedb_discard_from(pagedb_owner *o, uint64_t first)
+{
+  return discard_pages(o, first, 0);
 }
 
 /* Under the lock, when the epoch number comes round: no entry may survive to be

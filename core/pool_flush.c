@@ -255,12 +255,15 @@ int flush_for_room(pagedb_session *s, unsigned *wrote)
 {
   pagedb_pool *p = s->pool;
   batch b = {0};
+  int err;
   *wrote = 0;
-  pthread_mutex_unlock(&p->lock);
-  int err = staging_ready(s);
-  pthread_mutex_lock(&p->lock);
-  if (err != PAGEDB_OK)
+  if (s->staging == NULL) {
+    pthread_mutex_unlock(&p->lock);
+    err = staging_ready(s);
+    pthread_mutex_lock(&p->lock);
+    *wrote = 1; /* the lock was away: look again */
     return err;
+  }
   claim_for_room(s, &b);
   *wrote = b.n;
   if (b.n == 0)

@@ -201,7 +201,6 @@ void frame_orphan(pagedb_pool *p, frame *f)
   table_clear(f->owner, f->entry, f->page);
   f->owner->resident--;
   f->entry = NULL;
-  f->owner = NULL;
   f->state = FRAME_ORPHAN;
   table_tidy(p);
 }

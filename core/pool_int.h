@@ -31,7 +31,8 @@
 **   LOADING   a page is being read or made; its entry is BUSY
 **   RESIDENT  holds a page; entry PRESENT; in the ring
 **   ORPHAN    entry lost (invalidated) while perhaps pinned; in the ring until
-**             the hand finds it unpinned
+**             the hand finds it unpinned. Its owner stays named, and is not
+**             closed before the orphan is gone
 **
 ** A RESIDENT frame may be dirty (changed since the last copy was taken for a
 ** write) and writing (a copy is on its way). It is on its owner's unwritten
@@ -141,7 +142,8 @@ struct pagedb_owner {
   uint32_t class;
   _Atomic uint64_t want; /* PRESENT and the current epoch, as in an entry */
   _Atomic(node *) root;
-  frame *unwritten; /* list of frames that are dirty or writing */
+  frame *unwritten; /* list of frames that are dirty or writing; a page being
+                       made anew is dirty while it is LOADING */
   uint64_t resident;
   uint64_t loading; /* pages being read or made */
   uint64_t nunwritten;
@@ -322,6 +324,8 @@ void frame_set_dirty(frame *f);
 
 /* Slots, under the lock: mark every pinned frame with a new scan number. */
 uint32_t pins_scan(pagedb_pool *p);
+/* pagedb_discard_from, and of orphans too: nothing names the owner then. */
+int discard_pages(pagedb_owner *o, uint64_t first, int orphans);
 
 /* ----------------------------------------------------------------- latch.c */
 

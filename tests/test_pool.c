@@ -1145,6 +1145,158 @@ static void test_races_of_readers(void **state)
   rig_close(&r);
 }
 
+/* ------------------------------------- found by review, each reproduced once
+ */
+
+static void test_one_owner_for_a_store(void **state)
+{
+  (void)state;
+  rig r = rig_open(8);
+  pagedb_owner *second;
+  expect(pagedb_owner_open(r.pool, fault_store_base(r.disk), &second),
+         PAGEDB_EBUSY);
+  rig_close(&r);
+}
+
+/* A pin whose page was invalidated and read anew still names its owner. */
+static void test_close_with_pinned_orphan(void **state)
+{
+  (void)state;
+  rig r = rig_open(8);
+  pagedb_pin old, pin;
+  fill(&r, 4);
+  ok(pagedb_fetch(r.session, r.owner, 3, &old));
+  ok(pagedb_invalidate(r.owner));
+  ok(pagedb_fetch(r.session, r.owner, 3, &pin));
+  pagedb_unpin(&pin);
+  expect(pagedb_owner_close(r.owner), PAGEDB_EBUSY);
+  ok(pagedb_latch_exclusive(&old));
+  expect(pagedb_mark_dirty(&old, 1), PAGEDB_EMISUSE);
+  pagedb_unpin(&old);
+  rig_close(&r);
+}
+
+typedef struct race {
+  rig *r;
+  atomic_int stop;
+} race;
+
+static void *invalidate_all_the_time(void *arg)
+{
+  race *x = arg;
+  while (!atomic_load(&x->stop))
+    pagedb_invalidate(x->r->owner);
+  return NULL;
+}
+
+/* A page that is being made anew counts as changed from the start: an
+** invalidation cannot get between. And a hit does not touch an entry that an
+** invalidation takes away under it. */
+static void test_new_page_against_invalidate(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  race x = {.r = &r};
+  pthread_t thread;
+  pagedb_pin pin;
+  fill(&r, 32);
+  assert_int_equal(pthread_create(&thread, NULL, invalidate_all_the_time, &x),
+                   0);
+  for (unsigned i = 0; i < scaled(20000); i++) {
+    uint64_t id = 8 + i % 16;
+    ok(pagedb_fetch_new(r.session, r.owner, id, &pin));
+    put_le64(pin.data + AT, i);
+    pagedb_unpin(&pin);
+    assert_true(get(r.session, r.owner, id) == i);
+    ok(pagedb_flush(r.session, r.owner));
+    assert_true(get(r.session, r.owner, i % 8) == i % 8 + 1000);
+  }
+  atomic_store(&x.stop, 1);
+  pthread_join(thread, NULL);
+  ok(pagedb_flush(r.session, r.owner));
+  ok(pagedb_invalidate(r.owner));
+  rig_close(&r);
+}
+
+typedef struct held_write {
+  atomic_int inside, go;
+} held_write;
+
+static void hold_writes(void *arg, enum fault_kind kind, uint64_t page)
+{
+  held_write *h = arg;
+  (void)page;
+  if (kind != FAULT_WRITE)
+    return;
+  atomic_store(&h->inside, 1);
+  while (!atomic_load(&h->go))
+    nanosleep(&(struct timespec){0, 100000}, NULL);
+}
+
+typedef struct make_room {
+  pagedb_pool *pool;
+  pagedb_owner *other;
+} make_room;
+
+static void *fetch_other(void *arg)
+{
+  make_room *m = arg;
+  pagedb_session *s;
+  pagedb_pin pin;
+  if (pagedb_session_open(m->pool, &s) != PAGEDB_OK)
+    return NULL;
+  if (pagedb_fetch(s, m->other, 0, &pin) == PAGEDB_OK)
+    pagedb_unpin(&pin);
+  pagedb_session_close(s);
+  return NULL;
+}
+
+static void *let_go(void *arg)
+{
+  held_write *h = arg;
+  nanosleep(&(struct timespec){0, 50000000}, NULL);
+  atomic_store(&h->go, 1);
+  return NULL;
+}
+
+/* Another owner's session evicts our dirty page, and its write fails while the
+** owner is being closed: the change is not lost silently. */
+static void test_close_during_failing_eviction(void **state)
+{
+  (void)state;
+  rig r = rig_open(4);
+  fault_store *disk = fault_store_new(PAGE);
+  make_room m = {.pool = r.pool};
+  held_write h = {0};
+  pthread_t a, b;
+  pagedb_pin pin;
+  ok(pagedb_owner_open(r.pool, fault_store_base(disk), &m.other));
+  ok(pagedb_fetch_new(r.session, m.other, 0, &pin));
+  pagedb_unpin(&pin);
+  ok(pagedb_flush(r.session, m.other));
+  ok(pagedb_discard(m.other, 0));
+  fill(&r, 4);
+  for (unsigned i = 0; i < 4; i++)
+    put(r.session, r.owner, i, 77);
+  fault_store_hook(r.disk, hold_writes, &h);
+  fault_store_fail(r.disk, FAULT_WRITE, 1, 1, PAGEDB_EIO);
+  assert_int_equal(pthread_create(&a, NULL, fetch_other, &m), 0);
+  while (!atomic_load(&h.inside))
+    nanosleep(&(struct timespec){0, 100000}, NULL);
+  assert_int_equal(pthread_create(&b, NULL, let_go, &h), 0);
+  expect(pagedb_owner_close(r.owner), PAGEDB_EBUSY);
+  pthread_join(a, NULL);
+  pthread_join(b, NULL);
+  fault_store_hook(r.disk, NULL, NULL);
+  fault_store_fail(r.disk, FAULT_WRITE, 0, 0, 0);
+  ok(pagedb_flush(r.session, r.owner));
+  assert_true(on_disk(&r, 2) == 77);
+  ok(pagedb_discard_from(m.other, 0));
+  ok(pagedb_owner_close(m.other));
+  rig_close(&r);
+  fault_store_free(disk);
+}
+
 static int run_all(void)
 {
   const struct CMUnitTest tests[] = {
@@ -1174,6 +1326,10 @@ static int run_all(void)
       cmocka_unit_test(test_random_operations),
       cmocka_unit_test(test_stress),
       cmocka_unit_test(test_races_of_readers),
+      cmocka_unit_test(test_one_owner_for_a_store),
+      cmocka_unit_test(test_close_with_pinned_orphan),
+      cmocka_unit_test(test_new_page_against_invalidate),
+      cmocka_unit_test(test_close_during_failing_eviction),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
