@@ -555,6 +555,17 @@ int pagedb_discard_from(pagedb_owner *o, uint64_t first)
   return discard_pages(o, first, 0);
 }
 
+/* The same for pages that are being read: found stale when they have come. */
+static void loading_outdate(pagedb_owner *o)
+{
+  pagedb_pool *p = o->pool;
+  slab *s = p->slabs[o->class];
+  for (; s != NULL && o->loading > 0; s = s->next)
+    for (uint32_t i = 0; i < s->frames; i++)
+      if (s->frame[i].state == FRAME_LOADING && s->frame[i].owner == o)
+        atomic_fetch_and(s->frame[i].entry, ~PTE_EPOCH_MASK);
+}
+
 /* Under the lock, when the epoch number comes round: no entry may survive to be
 ** taken for current. */
 static void orphan_all(pagedb_owner *o)
@@ -567,12 +578,15 @@ static void orphan_all(pagedb_owner *o)
 }
 
 /* Under the lock, nothing unwritten: no page that is here now is found again.
- */
+** Epoch 0 is never current: pages on their way in at the wrap get it. */
 static void next_epoch(pagedb_owner *o)
 {
   uint64_t epoch = (atomic_load(&o->want) + PTE_EPOCH_ONE) & PTE_EPOCH_MASK;
-  if (epoch == 0)
+  if (epoch == 0) {
     orphan_all(o);
+    loading_outdate(o);
+    epoch = PTE_EPOCH_ONE;
+  }
   atomic_store(&o->want, epoch | PTE_PRESENT);
 }
 

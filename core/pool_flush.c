@@ -101,17 +101,18 @@ int pagedb_mark_dirty(pagedb_pin *pin, uint64_t lsn)
   if (!latch_held_by(f, pin->session))
     return pagedb_fault_set(PAGEDB_EMISUSE, 0, pin->owner->store->name, f->page,
                             0, 0, "marked dirty without the exclusive latch");
-  if (lsn > atomic_load_explicit(&f->lsn, memory_order_relaxed))
-    atomic_store_explicit(&f->lsn, lsn, memory_order_relaxed);
   /* Only a claim clears it, and a claim needs the latch that we hold (or is
   ** made by this very session). */
-  if (f->dirty)
-    return PAGEDB_OK;
-  pthread_mutex_lock(&p->lock);
-  int current = frame_is_current(f);
-  if (current)
-    frame_set_dirty(f);
-  pthread_mutex_unlock(&p->lock);
+  int current = f->dirty;
+  if (!current) {
+    pthread_mutex_lock(&p->lock);
+    current = frame_is_current(f);
+    if (current)
+      frame_set_dirty(f);
+    pthread_mutex_unlock(&p->lock);
+  }
+  if (current && lsn > atomic_load_explicit(&f->lsn, memory_order_relaxed))
+    atomic_store_explicit(&f->lsn, lsn, memory_order_relaxed);
   if (!current)
     return pagedb_fault_set(PAGEDB_EMISUSE, 0, pin->owner->store->name, f->page,
                             0, 0, "marked dirty after it was invalidated");
@@ -226,8 +227,10 @@ static int staging_ready(pagedb_session *s)
 /* ------------------------------------------------------------ flush for room
  */
 
-/* Under the lock: claim unpinned dirty pages of one owner, oldest first. */
-static void claim_for_room(pagedb_session *s, batch *b)
+/* Under the lock: claim unpinned dirty pages of one owner, oldest first; not of
+** `failing`. */
+static void claim_for_room(pagedb_session *s, batch *b,
+                           const pagedb_owner *failing)
 {
   pagedb_pool *p = s->pool;
   uint32_t scan = pins_scan(p);
@@ -235,8 +238,8 @@ static void claim_for_room(pagedb_session *s, batch *b)
   frame *want[PAGEDB_RUN_MAX];
   unsigned n = 0;
   for (uint64_t i = 0; i < p->ring_len; i++, f = f->ring.next) {
-    if (f->state != FRAME_RESIDENT || !f->dirty || f->writing ||
-        f->seen == scan || atomic_load(&f->pins) != 0)
+    if (f->state != FRAME_RESIDENT || f->owner == failing || !f->dirty ||
+        f->writing || f->seen == scan || atomic_load(&f->pins) != 0)
       continue;
     if (b->owner == NULL)
       b->owner = f->owner;
@@ -251,10 +254,30 @@ static void claim_for_room(pagedb_session *s, batch *b)
     claim(s, b, want[i]);
 }
 
+/* Under the lock: one batch, of an owner other than *failing, who is set to the
+** owner when nothing of the batch could be written. */
+static int write_for_room(pagedb_session *s, pagedb_owner **failing,
+                          unsigned *wrote)
+{
+  batch b = {0};
+  claim_for_room(s, &b, *failing);
+  *wrote = b.n;
+  if (b.n == 0)
+    return PAGEDB_OK;
+  int err = batch_run(s, &b);
+  /* One page written is room enough: a failing page must not keep others from
+  ** being read. */
+  for (unsigned i = 0; i < b.n; i++)
+    if (b.err[i] == PAGEDB_OK)
+      return PAGEDB_OK;
+  *failing = b.owner;
+  return err;
+}
+
 int flush_for_room(pagedb_session *s, unsigned *wrote)
 {
   pagedb_pool *p = s->pool;
-  batch b = {0};
+  pagedb_owner *failing = NULL;
   int err;
   *wrote = 0;
   if (s->staging == NULL) {
@@ -264,16 +287,15 @@ int flush_for_room(pagedb_session *s, unsigned *wrote)
     *wrote = 1; /* the lock was away: look again */
     return err;
   }
-  claim_for_room(s, &b);
-  *wrote = b.n;
-  if (b.n == 0)
+  err = write_for_room(s, &failing, wrote);
+  if (err == PAGEDB_OK)
+    return err;
+  /* That store is in trouble; another one's dirty pages are room as well. */
+  pagedb_fault first = *pagedb_last_fault();
+  unsigned more;
+  if (write_for_room(s, &failing, &more) == PAGEDB_OK && more > 0)
     return PAGEDB_OK;
-  err = batch_run(s, &b);
-  /* One page written is room enough: a failing page must not keep others from
-  ** being read. */
-  for (unsigned i = 0; i < b.n; i++)
-    if (b.err[i] == PAGEDB_OK)
-      return PAGEDB_OK;
+  fault_restore(&first);
   return err;
 }
 

@@ -21,6 +21,7 @@
 ** Everything here runs under pool->lock. Victims are reclaimed in batches: one
 ** heavy fence (pool_int.h, PINS) serves up to RECLAIM_BATCH frames.
 */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -265,12 +266,11 @@ static enum verdict hand_judges(frame *f, uint32_t scan)
 ** first time round may have met nothing but reference bits), and reclaim
 ** them. Freed frames of another class than `class` are retired, for their
 ** bytes are what is needed; with ANY_CLASS, what exceeds the budget is. Returns
-*the number freed; *unwritten is how many
-** dirty or writing pages were passed over: after ENOUGH_UNWRITTEN of them and
-** no victim it is time to write instead.
+** the number freed; *unwritten is how many dirty or writing pages were passed
+** over: after `enough` of them and no victim it is time to write instead.
 */
 static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
-                              unsigned *unwritten)
+                              unsigned enough, unsigned *unwritten)
 {
   frame *victim[RECLAIM_BATCH];
   unsigned n = 0, freed = 0;
@@ -280,7 +280,7 @@ static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
     frame *f = p->hand;
     p->hand = f->ring.next;
     enum verdict v = hand_judges(f, scan);
-    if (v == UNWRITTEN && ++*unwritten == ENOUGH_UNWRITTEN && n == 0)
+    if (v == UNWRITTEN && ++*unwritten == enough && n == 0)
       break;
     if (v != VICTIM)
       continue;
@@ -323,10 +323,16 @@ static int make_room(pagedb_session *s, uint32_t class)
   pagedb_pool *p = s->pool;
   unsigned unwritten;
   unsigned wrote;
-  if (hand_reclaims(p, class, to_batch(p->ring_len / 16), &unwritten) > 0)
+  unsigned want = to_batch(p->ring_len / 16);
+  if (hand_reclaims(p, class, want, ENOUGH_UNWRITTEN, &unwritten) > 0)
     return PAGEDB_OK;
   if (unwritten > 0) {
     int err = flush_for_room(s, &wrote);
+    /* A store that cannot write must not keep others from being read: there may
+    ** be a clean page further on. */
+    if (err != PAGEDB_OK &&
+        hand_reclaims(p, class, want, UINT_MAX, &unwritten) > 0)
+      return PAGEDB_OK;
     if (err != PAGEDB_OK || wrote > 0)
       return err;
   }
@@ -385,7 +391,7 @@ int frames_shrink(pagedb_session *s)
     unsigned wrote = 0;
     uint64_t over = p->used - p->capacity;
     unsigned want = p->hand == NULL ? 1 : to_batch(over / frame_bytes(p->hand));
-    if (hand_reclaims(p, ANY_CLASS, want, &unwritten) > 0)
+    if (hand_reclaims(p, ANY_CLASS, want, ENOUGH_UNWRITTEN, &unwritten) > 0)
       continue;
     int err = unwritten > 0 ? flush_for_room(s, &wrote) : PAGEDB_OK;
     if (err != PAGEDB_OK || wrote == 0)

@@ -1145,6 +1145,36 @@ static void test_races_of_readers(void **state)
   rig_close(&r);
 }
 
+/* A store that cannot write does not keep another's pages from being read, as
+** long as there are clean ones. */
+static void test_failing_store_spares_others(void **state)
+{
+  (void)state;
+  enum { DIRTY = 300, CLEAN = 300 };
+  rig r = rig_open(DIRTY + CLEAN);
+  fault_store *disk = fault_store_new(PAGE);
+  pagedb_owner *other;
+  pagedb_pin pin;
+  ok(pagedb_owner_open(r.pool, fault_store_base(disk), &other));
+  for (unsigned i = 0; i < 2 * CLEAN; i++) {
+    ok(pagedb_fetch_new(r.session, other, i, &pin));
+    put_le64(pin.data + AT, i);
+    pagedb_unpin(&pin);
+  }
+  ok(pagedb_flush(r.session, other));
+  ok(pagedb_discard_from(other, 0));
+  for (unsigned i = 0; i < DIRTY; i++)
+    put(r.session, r.owner, i, 1);
+  fault_store_fail(r.disk, FAULT_WRITE, 1, 1, PAGEDB_EIO);
+  for (unsigned i = 0; i < 2 * CLEAN; i++)
+    assert_true(get(r.session, other, i) == i);
+  fault_store_fail(r.disk, FAULT_WRITE, 0, 0, 0);
+  ok(pagedb_flush(r.session, r.owner));
+  ok(pagedb_owner_close(other));
+  rig_close(&r);
+  fault_store_free(disk);
+}
+
 /* ------------------------------------- found by review, each reproduced once
  */
 
@@ -1326,6 +1356,7 @@ static int run_all(void)
       cmocka_unit_test(test_random_operations),
       cmocka_unit_test(test_stress),
       cmocka_unit_test(test_races_of_readers),
+      cmocka_unit_test(test_failing_store_spares_others),
       cmocka_unit_test(test_one_owner_for_a_store),
       cmocka_unit_test(test_close_with_pinned_orphan),
       cmocka_unit_test(test_new_page_against_invalidate),
