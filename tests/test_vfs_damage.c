@@ -364,6 +364,47 @@ static void test_stock_backup(void **state)
   assert_whole(copy, 1);
 }
 
+/* A file that ends in the middle of a page that counts: damage, not zeroes. */
+static void test_cut_file(void **state)
+{
+  (void)state;
+  const char *path = db_path("cut.db");
+  make(path, "DELETE");
+  uint64_t bytes = file_bytes_of(path);
+  assert_int_equal(truncate(path, (off_t)bytes - 3000), 0);
+  sqlite3 *db = db_open(path, "pagedb");
+  assert_int_equal(try_run(db, "SELECT sum(length(v)) FROM good"),
+                   SQLITE_IOERR_DATA);
+  assert_int_equal(get_int(db, "SELECT count(*) FROM bad"), 600);
+  db_close(db);
+}
+
+/* What was refused once is refused again, in EXCLUSIVE mode too, where nothing
+** tells one transaction from the next. */
+static void test_refused_twice(void **state)
+{
+  (void)state;
+  const char *path = db_path("twice.db");
+  make(path, "DELETE");
+  sqlite3 *to = db_open(path, "pagedb"), *from = db_open(":memory:", "unix");
+  run(from,
+      "PRAGMA page_size=%d; CREATE TABLE t(a); INSERT INTO t "
+      "VALUES(zeroblob(50000))",
+      SIZE);
+  run(to, "PRAGMA locking_mode=EXCLUSIVE; UPDATE good SET v='kept'");
+  for (int i = 0; i < 3; i++) {
+    sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
+    while (sqlite3_backup_step(b, 3) == SQLITE_OK)
+      ;
+    assert_int_equal(sqlite3_backup_finish(b), SQLITE_IOERR_WRITE);
+    assert_int_equal(get_int(to, "SELECT count(*) FROM good WHERE v='kept'"),
+                     600);
+  }
+  db_close(from);
+  db_close(to);
+  assert_whole(path, 1);
+}
+
 /* ------------------------------------------------------- stamp and unstamp */
 
 static void test_stamp_unstamp(void **state)
@@ -484,6 +525,8 @@ int main(void)
       cmocka_unit_test(test_stock_recovers),
       cmocka_unit_test(test_we_recover),
       cmocka_unit_test(test_stock_backup),
+      cmocka_unit_test(test_cut_file),
+      cmocka_unit_test(test_refused_twice),
       cmocka_unit_test(test_stamp_unstamp),
       cmocka_unit_test(test_foreign_tails),
       cmocka_unit_test(test_tiny_pool),

@@ -291,6 +291,36 @@ static int64_t abandoned_pages(const char *vfs, const char *their_vfs)
   return v;
 }
 
+/* Stock SQLite checkpoints a WAL that page-db wrote, while page-db has it open:
+** what it brought in must not be taken for holes by our next checkpoint. */
+static void test_stock_checkpoint(void **state)
+{
+  (void)state;
+  const char *path = db_path("stockckpt.db");
+  make(path, "pagedb", "WAL");
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "PRAGMA wal_autocheckpoint=0; CREATE TABLE z(a)");
+  for (int i = 0; i < 100; i++)
+    run(db, "INSERT INTO z VALUES(zeroblob(3000))");
+  open_theirs(path, "unix");
+  ask(&them, "PRAGMA wal_checkpoint");
+  tell(&them, "close");
+  run(db, "INSERT INTO z VALUES(1); CREATE TABLE z2(a)");
+  run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+  sqlite3_db_release_memory(db);
+  db_close(db);
+  db = db_open(path, "unix");
+  assert_int_equal(get_int(db, "SELECT count(*) FROM z"), 101);
+  assert_int_equal(get_int(db, "SELECT sum(length(a)) FROM z"), 300001);
+  assert_string_equal(get_text(db, "PRAGMA integrity_check"), "ok");
+  db_close(db);
+  db = db_open(path, "pagedb&pagedb_verify=off");
+  run(db, "PRAGMA pagedb_stamp=adopt");
+  assert_int_equal(get_int(db, "SELECT count(*) FROM z"), 101);
+  db_close(db);
+  assert_whole(path, 1);
+}
+
 static void with_control(scenario run_it, const char *vfs, const char *theirs,
                          unsigned rule)
 {
@@ -515,6 +545,7 @@ int main(void)
       cmocka_unit_test(test_recreated_wal),
       cmocka_unit_test(test_geometry),
       cmocka_unit_test(test_abandoned),
+      cmocka_unit_test(test_stock_checkpoint),
       cmocka_unit_test(test_fork),
       cmocka_unit_test(test_lock_trap),
       cmocka_unit_test(test_lsn),

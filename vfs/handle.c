@@ -194,7 +194,8 @@ int handles_open(shared *s, int read_only, direct_policy policy)
   handle_add(s, buffered);
   atomic_store(&s->buffered, buffered);
   s->writable = !read_only;
-  if (policy == DIRECT_OFF)
+  /* A direct handle in use was opened for reading only: it is replaced. */
+  if (policy == DIRECT_OFF && atomic_load(&s->direct) == NULL)
     return SQLITE_OK;
   os_geometry geometry;
   handle *direct = handle_new(s, read_only);

@@ -84,10 +84,15 @@ int io_is_direct(const shared *s, uint32_t page_size)
          s->geometry.memory_align <= (page_size < 4096 ? page_size : 4096);
 }
 
-static os_file *file_for(shared *s, uint32_t page_size, uint64_t off)
+static os_file *file_for(shared *s, size_t bytes, uint64_t off)
 {
-  if (off >= BUFFERED_BYTES && io_is_direct(s, page_size))
-    return handle_os(atomic_load(&s->direct));
+  /* A buffer may hold many pages; their size decides. */
+  uint32_t page_size = atomic_load(&s->page_size);
+  handle *direct = atomic_load(&s->direct);
+  if (page_size == 0 || page_size > bytes)
+    page_size = (uint32_t)bytes;
+  if (off >= BUFFERED_BYTES && direct != NULL && io_is_direct(s, page_size))
+    return handle_os(direct);
   return handle_os(atomic_load(&s->buffered));
 }
 
@@ -118,7 +123,7 @@ int io_read_pages(shared *s, os_iov *iov, int n, uint64_t off, size_t *got)
 {
   if (s->through == NULL) {
     uint64_t start = began();
-    os_file *f = file_for(s, (uint32_t)iov[0].len, off);
+    os_file *f = file_for(s, iov[0].len, off);
     int err = os_readv(f, iov, n, off, got);
     ended(TIMED_READ, start);
     return err;
@@ -141,7 +146,7 @@ int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off)
 {
   if (s->through == NULL) {
     uint64_t start = began();
-    os_file *f = file_for(s, (uint32_t)iov[0].len, off);
+    os_file *f = file_for(s, iov[0].len, off);
     int err = os_writev(f, iov, n, off);
     ended(TIMED_WRITE, start);
     atomic_fetch_add(&pagedb_globals.count.write_calls, 1);

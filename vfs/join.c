@@ -82,6 +82,9 @@ int fill_holes(conn *c, uint64_t from, uint64_t to, const bitmap *written,
   uint32_t size = atomic_load(&c->file->page_size);
   int err = PAGEDB_OK;
   *filled = 0;
+  if (written->all && from < to)
+    return pagedb_fault_set(PAGEDB_ENOMEM, 0, c->file->path, PAGEDB_NONE, 0, 0,
+                            "the set of pages that were written");
   for (uint64_t id = from; id < to && err == PAGEDB_OK; id++)
     if (!bitmap_has(written, id) && !pagedb_is_lock_page(id, size))
       err = fill_one(c, id, lsn, filled);

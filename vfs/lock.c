@@ -73,6 +73,10 @@ int state_learn(shared *s, const header *h)
   int err = shared_set_page_size(s, h->valid ? h->page_size : 0);
   if (err != PAGEDB_OK)
     return err;
+  if (atomic_load(&s->stamped) && h->valid && !header_stamped(h))
+    sqlite3_log(SQLITE_NOTICE,
+                "pagedb: %s: is plain now: somebody took its guard away",
+                s->path);
   atomic_store(&s->stamped, header_stamped(h));
   atomic_store(&s->wal, h->valid && h->wal);
   atomic_store(&s->count, h->count);
@@ -165,6 +169,24 @@ static int wal_is_known(const shared *s, const volatile uint32_t *shm)
          (s->ckpt_holder != NULL && backfill > t->backfill);
 }
 
+/* Under s->lock: somebody else's checkpoint may have changed page 1. SHARED is
+** held throughout in WAL mode, so state_check does not come by again. */
+static void wal_learn(shared *s)
+{
+  uint8_t head[HEADER_BYTES];
+  size_t got = 0;
+  header h = {0};
+  int err = io_header(s, head, &got);
+  if (err == PAGEDB_OK)
+    header_parse(head, got, &h);
+  if (err == PAGEDB_OK && h.valid)
+    err = state_learn(s, &h);
+  if (err != PAGEDB_OK) {
+    atomic_store(&s->count, 0); /* unknown: no page is behind the end */
+    s->state.wal_valid = 0;
+  }
+}
+
 static void wal_compare(conn *c)
 {
   shared *s = c->file;
@@ -179,6 +201,7 @@ static void wal_compare(conn *c)
   } else if (!wal_is_known(s, c->shm)) {
     shared_invalidate(s);
     wal_record(s, c->shm);
+    wal_learn(s);
   }
   pthread_mutex_unlock(&s->lock);
 }

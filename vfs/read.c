@@ -102,6 +102,12 @@ static int read_around(conn *c, uint64_t id, size_t at, uint8_t *buf, size_t n,
 {
   shared *s = c->file;
   uint64_t size = atomic_load(&s->page_size);
+  if (err == PAGEDB_ESHORT && c->verify && atomic_load(&s->stamped) &&
+      id < atomic_load(&s->count)) {
+    /* Not SHORT_READ: SQLite would take that for zeroes. */
+    shared_report(s, err, SQLITE_IOERR_READ);
+    return SQLITE_IOERR_DATA;
+  }
   if (err == PAGEDB_ESHORT)
     return read_raw(c, buf, n, id * size + at);
   if (is_verification(err) && c->verify) {

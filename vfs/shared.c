@@ -136,6 +136,15 @@ int bitmap_has(const bitmap *b, uint64_t id)
   return id / 64 < b->words && (b->word[id / 64] >> id % 64 & 1) != 0;
 }
 
+void bitmap_cut(bitmap *b, uint64_t first)
+{
+  uint64_t w = first / 64;
+  if (w >= b->words)
+    return;
+  b->word[w] &= ((uint64_t)1 << first % 64) - 1;
+  memset(b->word + w + 1, 0, (size_t)(b->words - w - 1) * sizeof *b->word);
+}
+
 void bitmap_clear(bitmap *b)
 {
   free(b->word);

@@ -328,10 +328,13 @@ static int exclusively(conn *c, int adopt, char **message, int unstamp)
   int rc = take_exclusive(c, message);
   if (rc == SQLITE_OK)
     rc = unstamp ? unstamp_locked(c, message) : stamp_locked(c, adopt, message);
-  pthread_mutex_lock(&c->file->lock);
-  shared_invalidate(c->file);
-  pthread_mutex_unlock(&c->file->lock);
-  state_forget(c->file);
+  /* Without EXCLUSIVE the dirty pages in the pool are somebody else's. */
+  if (c->lock == SQLITE_LOCK_EXCLUSIVE) {
+    pthread_mutex_lock(&c->file->lock);
+    shared_invalidate(c->file);
+    pthread_mutex_unlock(&c->file->lock);
+    state_forget(c->file);
+  }
   if (rc == SQLITE_OK && before != SQLITE_LOCK_NONE)
     rc = state_check(c) == PAGEDB_OK ? SQLITE_OK : SQLITE_IOERR_READ;
   if (c->lock > before)

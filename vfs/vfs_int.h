@@ -105,6 +105,8 @@ typedef struct bitmap {
 
 void bitmap_add(bitmap *b, uint64_t id);
 int bitmap_has(const bitmap *b, uint64_t id);
+/* Take out every id >= first. */
+void bitmap_cut(bitmap *b, uint64_t first);
 void bitmap_clear(bitmap *b);
 
 typedef enum txn_kind {
@@ -118,7 +120,6 @@ typedef struct txn {
   int joined;        /* a join, and no COMMIT_PHASETWO since */
   int unjoined;      /* writes since the last join */
   int foreign;       /* a page had a tail that is neither zero nor ours */
-  int refused;       /* a write was refused: what follows restores */
   int start_stamped; /* when it began */
   uint32_t start_size;
   uint64_t start_bytes;

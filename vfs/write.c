@@ -99,11 +99,12 @@ void txn_abandon(conn *c)
   shared *s = c->file;
   if (atomic_load(&s->writer) != c)
     return;
-  if (s->txn.unjoined && RULE_IS_ON(RULE_ABANDON)) {
-    pthread_mutex_lock(&s->lock);
-    shared_invalidate(s);
-    pthread_mutex_unlock(&s->lock);
+  /* Also what was joined: nobody said COMMIT_PHASETWO, so the journal may be
+  ** hot, and another process's next commit can have our 16 bytes. Writes
+  ** under way are waited for. */
+  if (RULE_IS_ON(RULE_ABANDON)) {
     state_forget(s);
+    shared_invalidate(s);
   }
   txn_end(s);
 }
@@ -121,8 +122,9 @@ static int refused(conn *c, const uint8_t *buf, uint64_t n, uint64_t off)
   txn *t = &s->txn;
   uint64_t size = t->start_size;
   header h;
-  if (!t->start_stamped || t->kind != TXN_FORWARD || c->overwrite ||
-      t->refused || t->joined)
+  /* What restores a stamped file passes these tests by itself; in EXCLUSIVE
+  ** locking mode nothing tells where a rollback ends. */
+  if (!t->start_stamped || t->kind != TXN_FORWARD || c->overwrite)
     return SQLITE_OK;
   const char *why = NULL;
   if (n != size || off % size != 0)
@@ -136,7 +138,6 @@ static int refused(conn *c, const uint8_t *buf, uint64_t n, uint64_t off)
     why = "a page that uses the 32 bytes at its end";
   if (why == NULL)
     return SQLITE_OK;
-  t->refused = 1;
   return shared_refuse(s, SQLITE_IOERR_WRITE,
                        "refused to write %s into a stamped database (page "
                        "%llu): run PRAGMA pagedb_unstamp on it first",
@@ -369,8 +370,13 @@ int x_truncate(sqlite3_file *f, sqlite3_int64 bytes)
   int rc = c->parent->pMethods->xTruncate(c->parent, bytes);
   if (rc != SQLITE_OK)
     return rc;
-  if (atomic_load(&s->writer) == c && s->txn.end > (uint64_t)bytes)
+  if (atomic_load(&s->writer) == c && s->txn.end > (uint64_t)bytes) {
     s->txn.end = (uint64_t)bytes;
+    pthread_mutex_lock(&s->bits_lock);
+    bitmap_cut(&s->txn.written,
+               ((uint64_t)bytes + s->txn.unit - 1) / s->txn.unit);
+    pthread_mutex_unlock(&s->bits_lock);
+  }
   state_ours(s, NULL);
   return SQLITE_OK;
 }
