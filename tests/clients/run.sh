@@ -5,11 +5,11 @@
 set -eu
 build=$(cd "${1:-build}" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
-dir=$build/clients
-mkdir -p "$dir"
-cd "$dir"
 so=$build/pagedb.so
+modules=$build/clients/node # kept between runs
+mkdir -p "$modules"
+dir=$(mktemp -d "$build/clients/run.XXXXXX")
+cd "$dir"
 passed=0
 failed=0
 
@@ -17,36 +17,56 @@ skipped() {
   echo "client $1: skipped ($2)"
   [ -z "${CLIENTS_REQUIRED-}" ] || failed=$((failed + 1))
 }
+# run NAME COMMAND...: makes NAME.db and NAME.content.
 run() {
   local name=$1
   shift
-  rm -f "$name".db*
-  if "$@" >"$name.log" 2>&1 && after "$name" >>"$name.log" 2>&1; then
+  if "$@" >"$name.log" 2>&1 && stock_reads "$name" >>"$name.log" 2>&1; then
     echo "client $name: ok"
     passed=$((passed + 1))
   else
     echo "client $name: FAILED"
-    tail -5 "$name.log"
+    tail -20 "$name.log"
     failed=$((failed + 1))
   fi
 }
-# What every client leaves behind: NAME.db, with table t of 500 rows.
-# Damage is named and does not spread; stock SQLite reads and cannot write.
-after() {
-  local db=$1.db page
-  "$build/pagedb" check --quiet "$db"
-  page=$(sqlite3 -batch -cmd ".load $so" -cmd ".open $db" :memory: \
-    "SELECT page FROM pagedb_pages WHERE object='table t' AND type='table leaf' LIMIT 1 OFFSET 1")
-  [ "$(sqlite3 -batch "$db" "SELECT count(*) FROM t")" = 500 ]
-  ! sqlite3 -batch "$db" "INSERT INTO t DEFAULT VALUES"
-  cp "$db" "$1.rotten.db"
-  printf '\377' | dd of="$1.rotten.db" bs=1 seek=$((page * 4096 - 600)) conv=notrunc 2>/dev/null
-  ! sqlite3 -batch -cmd ".load $so" -cmd ".open $1.rotten.db" :memory: "SELECT sum(length(b)) FROM t"
-  [ "$(sqlite3 -batch -cmd ".load $so" -cmd ".open $1.rotten.db" :memory: "SELECT count(*) FROM u")" = 1 ]
+# SQLite without the extension, in a process of its own.
+stock() {
+  if command -v sqlite3 >/dev/null; then
+    sqlite3 -batch "$1" "$2"
+  else
+    /usr/bin/python3 -c 'import sqlite3, sys
+for row in sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2]): print(*row, sep="|")' "$1" "$2"
+  fi
+}
+# Stock SQLite reads what the client read, and cannot write. Called in a
+# condition, where set -e is off: hence the chain.
+stock_reads() {
+  "$build/pagedb" check --quiet "$1.db" || return 1
+  echo "stock SQLite:"
+  [ -s "$1.content" ] && cp "$1.db" "$1.before" &&
+    stock "$1.db" "SELECT a, b FROM t ORDER BY a" >"$1.stock" &&
+    stock "$1.db" "SELECT a FROM u ORDER BY a" >>"$1.stock" &&
+    cmp "$1.content" "$1.stock" &&
+    [ "$(stock "$1.db" "PRAGMA integrity_check")" = ok ] &&
+    refused "$1.db" && cmp "$1.db" "$1.before"
+}
+refused() {
+  local said
+  if said=$(stock "$1" "INSERT INTO u VALUES(3)" 2>&1); then
+    echo "an INSERT is not refused"
+    return 1
+  fi
+  echo "$said"
+  [[ $said == *"attempt to write a readonly database"* ]]
 }
 
+shell() {
+  sqlite3 -batch -cmd ".load $so" :memory: <"$here/shell.sql" 2>&1 |
+    sed 's/ near line [0-9]*:/:/' >shell.out
+  sed -n 's/^--> //p' "$here/shell.sql" | diff - shell.out
+}
 if command -v sqlite3 >/dev/null; then
-  shell() { { printf '.load %s\n.open shell.db\n' "$so" && cat "$here/shell.sql"; } | sqlite3 -batch -bail; }
   run shell shell
 else
   skipped shell "Debian package sqlite3"
@@ -64,23 +84,24 @@ else
   skipped tcl "Debian packages tcl, libsqlite3-tcl"
 fi
 
-if command -v npm >/dev/null; then
-  mkdir -p node
-  if [ -d node/node_modules/better-sqlite3 ] ||
-    npm install --prefix node --no-audit --no-fund --loglevel=error better-sqlite3 >node.log 2>&1; then
-    run node env NODE_PATH="$dir/node/node_modules" node "$here/node.js" "$so"
-  else
-    skipped node "npm install better-sqlite3 failed: $(tail -1 node.log)"
-  fi
+if ! command -v npm >/dev/null; then
+  skipped node "Debian package npm"
+elif NODE_PATH=$modules/node_modules node -e 'new (require("better-sqlite3"))(":memory:")' 2>/dev/null ||
+  npm install --prefix "$modules" --no-audit --no-fund --loglevel=error better-sqlite3 >npm.log 2>&1; then
+  run node env NODE_PATH="$modules/node_modules" node "$here/node.js" "$so"
 else
-  skipped node "no npm"
+  skipped node "npm install better-sqlite3: $(head -1 npm.log)"
 fi
 
-uring=
-[ -f /usr/include/liburing.h ] && uring=-l:liburing.a
-gcc -std=c11 -Wall -Wextra -Wpedantic "$here/static.c" -I"$root/vfs" "$build/libpagedb_sqlite.a" \
-  "$build/libpagedb.a" -lsqlite3 $uring -pthread -lm -o static
-run static ./static
+static() {
+  local uring=
+  [ "$(nm "$build/libpagedb.a" 2>/dev/null | grep -c io_uring_queue_init)" = 0 ] || uring=-l:liburing.a
+  "${CC:-cc}" -std=c11 -Wall -Wextra -Wpedantic -Werror -I"$here/../../vfs" "$here/static.c" \
+    "$build/libpagedb_sqlite.a" "$build/libpagedb.a" -lsqlite3 $uring -pthread -lm -o static &&
+    ./static
+}
+run static static
 
 [ -z "${PAGEDB_TALLY-}" ] || echo "$passed $failed" >>"$PAGEDB_TALLY"
-exit $((failed > 0))
+[ "$failed" = 0 ] || exit 1
+cd "$build" && rm -rf "$dir" # kept after a failure
