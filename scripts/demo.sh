@@ -29,7 +29,10 @@ if [ ! -f "$build/proj.db" ]; then
   mkdir -p deb
   (cd deb && { apt-get download -q proj-data >/dev/null 2>&1 ||
     { ${SUDO-} apt-get update -q >/dev/null 2>&1 && apt-get download -q proj-data >/dev/null; }; } &&
-    dpkg-deb -x proj-data_*.deb .) || fail "cannot fetch the package proj-data"
+    dpkg-deb -x proj-data_*.deb .) || {
+    echo "demo: cannot fetch the package proj-data from this machine's mirror" >&2
+    exit 3
+  }
   cp deb/usr/share/proj/proj.db "$build/proj.db"
 fi
 cp "$build/proj.db" proj.db

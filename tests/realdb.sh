@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Databases from Debian packages, that nobody here made: the same SQL on stock
 # SQLite and on page-db, in each journal mode, gives the same content.
-# realdb.sh BUILD; packages are fetched once into BUILD/realdb.
+# realdb.sh BUILD; packages are fetched once into BUILD/realdb. One that cannot be
+# fetched is skipped, and said so; REALDB_REQUIRED=1 makes that a failure.
 set -eu
 build=$(cd "${1:-build}" && pwd)
 dir=$build/realdb
@@ -22,7 +23,9 @@ fetch() {
   dpkg-deb -x deb/"$1"_*.deb tree
 }
 for package in $packages; do
-  [ -f "deb/$package.done" ] || { fetch "$package" && touch "deb/$package.done"; }
+  if [ ! -f "deb/$package.done" ]; then
+    if fetch "$package" 2>/dev/null; then touch "deb/$package.done"; fi
+  fi
 done
 
 ours() { sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open $1" :memory:; }
@@ -46,9 +49,15 @@ script() {
   echo "VACUUM; PRAGMA integrity_check;"
 }
 
+passed=0
 failed=0
 for db in $databases; do
   name=$(basename "$db")
+  if [ ! -f "tree/$db" ]; then
+    echo "skipped $name: its package cannot be fetched, or has no such file"
+    [ -z "${REALDB_REQUIRED-}" ] || failed=$((failed + 1))
+    continue
+  fi
   for journal in DELETE TRUNCATE PERSIST MEMORY OFF WAL; do
     rm -f stock.db* ours.db*
     cp "tree/$db" stock.db && cp "tree/$db" ours.db && chmod u+w stock.db ours.db
@@ -61,9 +70,11 @@ for db in $databases; do
       echo "FAIL  $name, $journal"
       head -5 diff.out check.out
       failed=$((failed + 1))
+    else
+      passed=$((passed + 1))
     fi
   done
   echo "ok    $name: $(stat -c %s "tree/$db") bytes, six journal modes"
 done
-[ -z "${PAGEDB_TALLY-}" ] || echo "$((36 - failed)) $failed" >>"$PAGEDB_TALLY"
+[ -z "${PAGEDB_TALLY-}" ] || echo "$passed $failed" >>"$PAGEDB_TALLY"
 exit $((failed > 0))
