@@ -16,10 +16,15 @@ usr/lib/python3/dist-packages/cppman/lib/index.db
 usr/lib/R/site-library/spData/shapes/world.gpkg
 usr/lib/python3/dist-packages/openlp/plugins/bibles/resources/bibles_resources.sqlite"
 
+# The lists of the mirror are renewed once, when the first package is not found.
+renewed=
+download() { (cd deb && timeout 60 apt-get download -q -o Acquire::Retries=0 "$1" >/dev/null 2>&1); }
 fetch() {
-  (cd deb && apt-get download -q "$1" >/dev/null 2>&1) ||
-    { ${SUDO-} apt-get update -q >/dev/null 2>&1 &&
-      (cd deb && apt-get download -q "$1" >/dev/null); }
+  if ! download "$1"; then
+    [ -z "$renewed" ] || return 1
+    renewed=1
+    ${SUDO-} timeout 120 apt-get update -q -o Acquire::Retries=0 >/dev/null 2>&1 && download "$1" || return 1
+  fi
   dpkg-deb -x deb/"$1"_*.deb tree
 }
 for package in $packages; do
