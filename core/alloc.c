@@ -8,9 +8,8 @@
 ** IN MEMORY the free ids stand in one vector, oldest freed first:
 **
 **     chain[0 .. durable)      on the free list of the durable superblock
-**     chain[durable .. n)      free, but not on it: freed since the last sync,
-*or
-**                              taken off it to be handed out
+**     chain[durable .. n)      free, but not on it: freed since the last sync
+**                              or taken off it to be handed out
 **
 ** and in a hash set, against freeing twice. The newest is handed out first.
 **
@@ -23,10 +22,9 @@
 ** Handing out an id of chain[0 .. durable). First a superblock with a smaller
 ** count is written and synced. All bytes of a superblock that ever differ lie
 ** in its first 64 bytes, so in one sector: a power cut leaves the old one or
-*the
-** new one, and both describe a good chain. Only then may the caller write to
-** the page. This is done for up to TAKE_OFF ids at once; a power cut loses that
-** many ids for good (they are on no list), never more.
+** the new one, and both describe a good chain. Only then may the caller write
+** to the page. This is done for up to TAKE_OFF ids at once; a power cut loses
+** that many ids for good (they are on no list), never more.
 **
 ** Sync. (1) Links of chain[durable .. n) are written into their pages, and the
 ** link of the last durable page: nothing that the durable superblock counts

@@ -42,8 +42,7 @@ enum { CRC32C_LONG = 1344, CRC32C_SHORT = 336 };
 
 /*
 ** Folding by carry-less multiplication (crc32c_x86.c): moving 128 bits D bits
-*on
-** takes x^(D+63) and x^(D-1) mod P, reflected into 64 bits.
+** on takes x^(D+63) and x^(D-1) mod P, reflected into 64 bits.
 */
 #define CRC32C_FOLD_128_LO  0x3743f7bd00000000u
 #define CRC32C_FOLD_128_HI  0x3171d43000000000u

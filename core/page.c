@@ -5,6 +5,7 @@
 ** docs/format.md; the CRC covers the whole page but its own four bytes.
 */
 #include "endian.h"
+#include "guard.h"
 #include "pagedb.h"
 
 /* Offsets in the record. */
@@ -17,10 +18,6 @@ enum {
   AT_CRC = 24,
   AT_RESERVED = 28
 };
-
-/* In a database's first page: the file format write version, whose high nibble
-** carries the guard. */
-enum { AT_WRITE_VERSION = 18, GUARD = 0x50, GUARD_MASK = 0xf0 };
 
 static const uint64_t LOCK_BYTE = 0x40000000;
 
@@ -62,12 +59,11 @@ uint32_t pagedb_page_crc(const void *page, uint32_t size,
   uint32_t at = record_at(size, placement) + AT_CRC;
   uint32_t from = 0;
   uint32_t crc = pagedb_crc32c_init();
-  if (placement == PAGEDB_TRAILING && id == 0 &&
-      (p[AT_WRITE_VERSION] & GUARD_MASK) == GUARD) {
-    unsigned char plain = p[AT_WRITE_VERSION] & (unsigned char)~GUARD_MASK;
-    crc = pagedb_crc32c_update(crc, p, AT_WRITE_VERSION);
+  if (placement == PAGEDB_TRAILING && id == 0 && guard_is_set(p[GUARD_AT])) {
+    unsigned char plain = unguarded(p[GUARD_AT]);
+    crc = pagedb_crc32c_update(crc, p, GUARD_AT);
     crc = pagedb_crc32c_update(crc, &plain, 1);
-    from = AT_WRITE_VERSION + 1;
+    from = GUARD_AT + 1;
   }
   crc = pagedb_crc32c_update(crc, p + from, at - from);
   crc = pagedb_crc32c_update(crc, p + at + 4, size - at - 4);

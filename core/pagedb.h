@@ -439,8 +439,7 @@ int pagedb_fetch(pagedb_session *s, pagedb_owner *o, uint64_t id,
 ** Pin page id without reading it, for a page that is to be written anew. The
 ** page comes zeroed, dirty with LSN 0, and latched exclusively: fill it, then
 ** pagedb_unlatch. PAGEDB_EBUSY if the page is in the pool and pinned. On
-*another
-** error (no frame, no memory) earlier changes of the page may be lost.
+** another error (no frame, no memory) earlier changes of the page may be lost.
 */
 int pagedb_fetch_new(pagedb_session *s, pagedb_owner *o, uint64_t id,
                      pagedb_pin *pin);
@@ -610,8 +609,7 @@ int pagedb_alloc_sync(pagedb_alloc *a);
 ** - Do not use a pool, a session or a file across fork(). The child does not
 **   inherit the pool's memory; touching a pinned page there is a crash.
 ** - A session that holds a page shared through one pin and asks for it
-*exclusively
-**   through another waits for itself, for ever.
+**   exclusively through another waits for itself, for ever.
 ** - A pin is cheap but not free: while more than 32 pages are pinned through
 **   one session, further pins cost a lock each. Every pinned page
 **   is a frame that others cannot have.

@@ -6,9 +6,8 @@
 **      latch granted shared without waiting (or held exclusively by the very
 **      session that flushes). Claiming sets `writing` and clears `dirty`.
 **   2. copies each page, with its LSN, and lets go of the latch. Whoever
-*changes
-**      the page from now on sets `dirty` again: no change is lost, and nobody
-**      waits for the disk to change a page.
+**      changes the page from now on sets `dirty` again: no change is lost, and
+**      nobody waits for the disk to change a page.
 **   3. writes the copies, sorted, neighbours in one run, holding no lock.
 **   4. under the lock clears `writing`, and sets `dirty` again for a page whose
 **      write failed.

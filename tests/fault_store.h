@@ -53,8 +53,7 @@ unsigned fault_store_unsynced(fault_store *f);
 /*
 ** The disk after a power cut now, as a new store: of the unsynced writes those
 ** in `keep` (bit i: write i), or, by a seed, any subset, each torn at sectors
-*of
-** 512 bytes; sectors never written before that a torn write left out are
+** of 512 bytes; sectors never written before that a torn write left out are
 ** garbage.
 */
 fault_store *fault_store_cut(fault_store *f, uint64_t keep);

@@ -1,7 +1,6 @@
 /*
 ** test_vfs_damage.c - damaged pages, failing syncs, and what stock SQLite does
-*to
-** a stamped file behind our back.
+** to a stamped file behind our back.
 */
 #define _DEFAULT_SOURCE
 #include <errno.h>

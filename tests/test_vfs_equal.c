@@ -1,9 +1,7 @@
 /*
 ** test_vfs_equal.c - the same SQL on stock SQLite and on page-db gives the
-*same, in
-** every page size and journal mode; and the ways in which databases move
-*between
-** the two.
+** same, in every page size and journal mode; and the ways in which databases
+** move between the two.
 */
 #define _DEFAULT_SOURCE
 #include <signal.h>

@@ -1,14 +1,11 @@
 /*
 ** test_vfs_state.c - what the pool holds is true: two processes, stepped
-*against
-** each other.
+** against each other.
 **
 ** A child process with stock SQLite or page-db carries out, one at a time, the
-** statements that it is told through a pipe. Every scenario ends in a read that
-*is
-** wrong if the pool kept what it should have forgotten; each is run again with
-*its
-** rule switched off, and must then fail: so the tests can.
+** statements that it is told through a pipe. Every scenario ends in a read
+** that is wrong if the pool kept what it should have forgotten; each is run
+** again with its rule switched off, and must then fail: so the tests can.
 */
 #define _DEFAULT_SOURCE
 #define SQLITE_CORE 1
@@ -127,8 +124,7 @@ static void open_theirs(const char *path, const char *vfs)
 }
 
 /* SQLite's own cache of a connection must not hide the pool's mistakes: the
- *page
- ** cache is dropped before each read that counts. */
+** page cache is dropped before each read that counts. */
 static int64_t read_fresh(sqlite3 *db, const char *sql)
 {
   sqlite3_db_release_memory(db);
@@ -420,9 +416,8 @@ static void test_fork(void **state)
 /* --------------------------------------------------------- POSIX lock trap */
 
 /* Closing any descriptor of a file would drop every lock that the process has
- *on
- ** it: one connection closes while another holds a lock, a third process tries.
- */
+** on it: one connection closes while another holds a lock, a third process
+** tries. */
 static void lock_trap(const char *closing)
 {
   const char *path = db_path("trap.db");

@@ -1,9 +1,7 @@
 /*
 ** test_vfs_threads.c - many connections of one process, in threads: they share
-*a
-** file's descriptors, state and pages, under a budget far too small; and what
-*that
-** costs in memory beside stock SQLite.
+** a file's descriptors, state and pages, under a budget far too small; and what
+** that costs in memory beside stock SQLite.
 */
 #define _DEFAULT_SOURCE
 #include <pthread.h>

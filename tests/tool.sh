@@ -108,6 +108,9 @@ cp plain.db free.db
 page=$(ours free.db "SELECT page FROM pagedb_pages WHERE type='free leaf' LIMIT 1")
 flip free.db $((page * 4096 - 1000))
 expect 0 "free, nothing is lost" check free.db
+expect 0 "stamped" stamp --adopt free.db
+page_is_sound=$(ours free.db "SELECT status FROM pagedb_pages WHERE page=$page")
+[ "$page_is_sound" = ok ] && passed=$((passed + 1)) || { failed=$((failed + 1)) && echo "free leaf: $page_is_sound"; }
 
 # Away from it and back; what stock wrote meanwhile is said.
 expect 0 "no longer stamped" unstamp plain.db

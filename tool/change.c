@@ -3,13 +3,11 @@
 **
 ** convert never touches the original before it is replaced: VACUUM INTO a new
 ** file next to it, every page of which is then verified and all content
-*compared,
-** is synced and renamed over the original, and the directory is synced. A power
-** cut at any point leaves the one or the other. Meanwhile EXCLUSIVE is held on
-*the
-** original; a connection of another process that had it open without a lock
-*finds
-** at its next write that the file was moved, and SQLite refuses.
+** compared, is synced and renamed over the original, and the directory is
+** synced. A power cut at any point leaves the one or the other. Meanwhile
+** EXCLUSIVE is held on the original; a connection of another process that had
+** it open without a lock finds at its next write that the file was moved, and
+** SQLite refuses.
 */
 #define _DEFAULT_SOURCE
 #include <errno.h>
@@ -120,6 +118,7 @@ typedef struct conversion {
   char target[4200];
   sqlite3 *db;
   int was_wal;
+  int swapped; /* the connection's file is no longer the one at the path */
 } conversion;
 
 static int show_vacuum(void *arg)
@@ -253,8 +252,11 @@ static int swap_in(conversion *c)
   if (rename(c->target, c->o->path) != 0)
     return complain(c->o, "cannot rename %s over it: %s", c->target,
                     strerror(errno));
+  c->swapped = 1;
   if (os_sync_parent_dir(c->o->path) != PAGEDB_OK)
-    return complain(c->o, "converted, but the directory cannot be synced");
+    return complain(c->o, "converted, but its directory cannot be synced: a "
+                          "power cut may bring the "
+                          "old file back");
   return GOOD;
 }
 
@@ -282,7 +284,8 @@ static int convert(conversion *c)
   int rc = take_it(c);
   if (rc == GOOD)
     rc = convert_taken(c);
-  if (rc != GOOD) {
+  /* A journal mode set now would put the old file's log next to the new one. */
+  if (rc != GOOD && !c->swapped) {
     unlink(c->target);
     sqlite3_exec(c->db, "PRAGMA locking_mode=NORMAL", NULL, NULL, NULL);
     if (c->was_wal)

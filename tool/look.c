@@ -2,12 +2,10 @@
 ** look.c - info, check, pages: read a file and change nothing.
 **
 ** Pages are read in runs of 64, 32 runs at a time, so that the disk has plenty
-*to
-** do. A page that does not verify is read once more: a checkpoint of another
+** to do. A page that does not verify is read once more: a checkpoint of another
 ** process may have been writing it. A page that the write-ahead log holds in a
 ** newer version is not judged: a checkpoint that was cut short leaves such
-*pages,
-** and the next one writes them.
+** pages, and the next one writes them.
 */
 #include <inttypes.h>
 #include <stdlib.h>

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "../core/endian.h"
+#include "../core/guard.h"
 #include "../core/os.h"
 #include "tool.h"
 
@@ -97,7 +98,7 @@ static void look_at_database(const uint8_t *p, file_info *info)
   info->page_size = (uint32_t)p[16] << 8 | p[17];
   if (info->page_size == 1)
     info->page_size = 65536;
-  info->guard = (p[18] & 0xf0) == 0x50;
+  info->guard = guard_is_set(p[GUARD_AT]);
   info->wal = p[19] == 2;
   info->reserve = p[20];
   info->pages = get_be32(p + 24) == get_be32(p + 92) ? get_be32(p + 28) : 0;

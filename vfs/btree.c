@@ -3,8 +3,7 @@
 **
 ** For reports about damaged pages only: it reads the file as it is, without
 ** SQLite, and follows what still makes sense (SQLite file format, sections 1.4
-*to
-** 1.8 and 2.6). Every page is visited once, so that no cycle can trap it.
+** to 1.8 and 2.6). Every page is visited once, so that no cycle can trap it.
 */
 #include "btree.h"
 

@@ -33,8 +33,7 @@ typedef struct page_map {
 
 /*
 ** Read page `id` (from 0) into buf, whether it verifies or not. 0 when it
-*cannot
-** be read.
+** cannot be read.
 */
 typedef int (*page_reader)(void *arg, uint64_t id, uint8_t *buf);
 

@@ -1,30 +1,24 @@
 /*
 ** checkpoint.c - what a WAL brings into the database file, and what enters a
-*WAL.
+** WAL.
 **
 ** A checkpoint's xWrite is the only call of it whose result SQLite honours:
 ** CKPT_DONE's is ignored, and a partial checkpoint tells all processes right
 ** after it that the pages are in the file. So when xWrite returns OK, the page
-*is
-** written: through the system's cache, at once, with its stamp. The frame in
-*the
-** pool, if there is one, gets the content after that; no reader can be using
-*the
-** page from the file at that time, for its snapshot has it in the WAL.
+** is written: through the system's cache, at once, with its stamp. The frame
+** in the pool, if there is one, gets the content after that; no reader can be
+** using the page from the file at that time, for its snapshot has it in the
+** WAL.
 **
 ** Power cut: the WAL was synced before the first page is written, and is
-*restarted
-** only after the xSync at the end. Until then every page written here is still
-*in
-** it. One thing is not: a page behind the file's former end that SQLite never
-** writes. So before a page 1 that counts more pages goes to disk (it comes
-*first),
-** those are made stamped zero pages, and synced.
+** restarted only after the xSync at the end. Until then every page written
+** here is still in it. One thing is not: a page behind the file's former end
+** that SQLite never writes. So before a page 1 that counts more pages goes to
+** disk (it comes first), those are made stamped zero pages, and synced.
 **
 ** The observer: a page that cannot be stamped has to be refused before the
-*commit,
-** that is, when it enters the WAL. So the WAL of a stamped database is opened
-** through a file that passes everything on and looks at each page.
+** commit, that is, when it enters the WAL. So the WAL of a stamped database is
+** opened through a file that passes everything on and looks at each page.
 */
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +27,6 @@
 
 /* Layout of the wal-index (SQLite's walformat, section 2). */
 enum {
-  INDEX_BACKFILL = 24,
   INDEX_ATTEMPTED = 32,
   INDEX_PAGES = 34, /* first page number in region 0 */
   INDEX_PER_REGION = 4096,
@@ -141,18 +134,14 @@ static int ckpt_page(conn *c, const uint8_t *buf, uint32_t n, uint64_t id)
   if (page == NULL)
     return PAGEDB_ENOMEM;
   memcpy(page, buf, n);
-  if (atomic_load(&s->stamped) && !pagedb_is_lock_page(id, n)) {
-    if (id == 0)
-      page[HEADER_WRITE_VERSION] =
-          (uint8_t)(GUARD | (page[HEADER_WRITE_VERSION] & ~GUARD_MASK));
-    pagedb_page_stamp(page, n, PAGEDB_TRAILING, id, s->ckpt_lsn);
-  }
+  if (atomic_load(&s->stamped))
+    stamp_out(page, n, id, s->ckpt_lsn);
   err = io_write(s, page, n, id * n);
   if (err != PAGEDB_OK)
     return err;
   atomic_fetch_add(&pagedb_globals.count.page_writes, 1);
   frame_refresh(c, id, buf);
-  state_ours(s, id == 0 ? buf + HEADER_CHANGE_COUNTER : NULL);
+  state_grew(s, id == 0 ? buf + HEADER_CHANGE_COUNTER : NULL, (id + 1) * n);
   return PAGEDB_OK;
 }
 
@@ -216,8 +205,8 @@ static int wal_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
 /*
 ** Whether SQLite writes a page that cannot be stamped into the log. Page 1 is
 ** known by its first bytes, not by its frame's header: a page that a
-*transaction
-** changes twice may be written over its first version, without a header.
+** transaction changes twice may be written over its first version, without a
+** header.
 */
 static int wal_refuses(const wal_file *w, const uint8_t *buf, uint32_t n,
                        sqlite3_int64 off)

@@ -58,6 +58,14 @@ static int pragma_pool_size(conn *c, char **arg)
       return SQLITE_ERROR;
     }
     atomic_store(&pagedb_globals.pool_quarter, (uint64_t)bytes / 4);
+    if (err != PAGEDB_OK) {
+      char text[400];
+      shared_sentence(pagedb_last_fault(), text, sizeof text);
+      arg[0] = sqlite3_mprintf("pagedb_pool_size: set, but pages that had to "
+                               "go could not be written: %s",
+                               text);
+      return SQLITE_IOERR_WRITE;
+    }
   }
   pagedb_pool_stats_get(pool, &st);
   arg[0] = sqlite3_mprintf("%lld", (sqlite3_int64)st.capacity_bytes);
@@ -106,10 +114,8 @@ static int pragma_unstamp(conn *c, char **arg)
 
 /*
 ** PRAGMA page_size=N makes SQLite forget that reserved bytes were asked for,
-*and a
-** VACUUM right after it would not convert the file. So it is carried out here,
-*by
-** SQLite, and the wish renewed.
+** and a VACUUM right after it would not convert the file. So it is carried out
+** here, by SQLite, and the wish renewed.
 */
 static int pragma_page_size(conn *c, char **arg)
 {

@@ -11,7 +11,7 @@
 **
 ** The parent does not tell the descriptor. But its `fstat` system call, which
 ** can be replaced through xSetSystemCall, is called in every open of a
-*database:
+** database:
 ** ours passes the call on and notes descriptor, device and inode for the thread
 ** that is just opening. If somebody replaced the call after us, nothing is
 ** noted, and the file runs in parent mode.
@@ -84,9 +84,8 @@ void capture_install(sqlite3_vfs *parent)
 /*
 ** Whether what the descriptor holds is what the parent's xRead would give. Any
 ** other VFS may encrypt, compress, or tear pages for a test: there we stay
-*above
-** its methods. unix-dotfile, -flock and -none are for file systems that do not
-** do as usual, too.
+** above its methods. unix-dotfile, -flock and -none are for file systems that
+** do not do as usual, too.
 */
 static int is_platforms_own(sqlite3_vfs *parent)
 {

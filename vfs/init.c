@@ -1,7 +1,6 @@
 /*
 ** init.c - entry points: what the loader, a static host, and every new
-*connection
-** call. The one file that knows all parts.
+** connection call. The one file that knows all parts.
 **
 **   sqlite3_pagedb_init       loaded: VFS registered, and the default one
 **   sqlite3_pagedbnamed_init  loaded: VFS registered by name only
@@ -57,7 +56,7 @@ static void read_environment(void)
 
 /*
 ** Let SQLite ask for pages by xFetch: only for a main database of ours, by
-*name.
+** name.
 ** Without a schema name the limit would hold for files that other VFSes open
 ** later, and map them for real.
 */

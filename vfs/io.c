@@ -142,6 +142,12 @@ int io_read_pages(shared *s, os_iov *iov, int n, uint64_t off, size_t *got)
   return PAGEDB_OK;
 }
 
+int io_read_page(shared *s, uint64_t id, void *buf, size_t *got)
+{
+  os_iov iov = {buf, atomic_load(&s->page_size)};
+  return io_read_pages(s, &iov, 1, id * iov.len, got);
+}
+
 int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off)
 {
   if (s->through == NULL) {

@@ -5,8 +5,7 @@
 ** The usual case knows from the start whether the file is stamped: one flush,
 ** sorted, neighbours together. The other case (s->unsure) is a transaction that
 ** began on an empty file, a VACUUM, and the playback of a hot journal: only
-*now,
-** when page 1 is in its last form, is it known what the file is.
+** now, when page 1 is in its last form, is it known what the file is.
 **
 **   began            page 1 now says     becomes
 **   empty            32 bytes reserved   stamped
@@ -22,9 +21,8 @@
 ** in the file when the transaction began and was changed since, it is durable,
 ** and it is deleted only after the xSync that follows. Pages that this pass
 ** writes and the journal does not have are free leaves, whose content SQLite
-*does
-** not define, pages behind the file's former end, and pages that only get a
-** stamp into 32 bytes that nobody uses.
+** does not define, pages behind the file's former end, and pages that only get
+** a stamp into 32 bytes that nobody uses.
 */
 #include <string.h>
 
@@ -40,9 +38,8 @@ static int write_zero_page(conn *c, uint64_t id, uint64_t lsn)
   if (page == NULL)
     return PAGEDB_ENOMEM;
   memset(page, 0, atomic_load(&s->page_size));
-  pagedb_owner *o = atomic_load(&s->owner);
-  if (pagedb_discard(o, id) != PAGEDB_OK)
-    return PAGEDB_OK; /* pinned: somebody found it sound */
+  /* A frame that is pinned keeps its content, which means nothing either. */
+  pagedb_discard(atomic_load(&s->owner), id);
   return pages_write_one(s, id, page, lsn, OUT_STAMP);
 }
 
@@ -54,8 +51,7 @@ static int is_sound(conn *c, uint64_t id, int *sound)
   size_t got = 0;
   if (page == NULL)
     return PAGEDB_ENOMEM;
-  os_iov iov = {page, size};
-  int err = io_read_pages(s, &iov, 1, id * size, &got);
+  int err = io_read_page(s, id, page, &got);
   *sound = err == PAGEDB_OK &&
            pages_verify(s, page, got, size, id, NULL) == PAGEDB_OK;
   return err;
@@ -103,11 +99,13 @@ int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn)
   for (uint64_t n = 0;
        err == PAGEDB_OK && trunk > 1 && trunk <= count && n < count; n++) {
     err = pages_read_one(s, trunk - 1, copy, 1);
-    if (err != PAGEDB_OK) {
-      /* A damaged trunk is for the reader of the list to report. */
+    /* A damaged trunk is for the reader of the list to report. */
+    if (is_verification(err) || err == PAGEDB_ESHORT) {
       err = PAGEDB_OK;
       break;
     }
+    if (err != PAGEDB_OK)
+      break;
     uint32_t leaves = get_be32(copy + 4);
     for (uint32_t i = 0; err == PAGEDB_OK && i < leaves && 12 + 4 * i <= size;
          i++) {
@@ -197,8 +195,7 @@ static int stamp_raw(conn *c, int all, uint64_t count, int *foreign)
   if (err == PAGEDB_OK && !*foreign &&
       (all || covers_page(&s->txn, &s->txn.raw, 0, size))) {
     size_t got = 0;
-    os_iov iov = {chunk, size};
-    err = io_read_pages(s, &iov, 1, 0, &got);
+    err = io_read_page(s, 0, chunk, &got);
     if (err == PAGEDB_OK)
       err = pages_write_one(s, 0, chunk, s->txn.lsn, OUT_STAMP);
   }
@@ -219,8 +216,8 @@ static int remove_guard(conn *c)
   header_parse(head, got, &h);
   if (!h.valid || !h.guard)
     return PAGEDB_OK;
-  uint8_t version = head[HEADER_WRITE_VERSION] & (uint8_t)~GUARD_MASK;
-  return io_write(s, &version, 1, HEADER_WRITE_VERSION);
+  uint8_t version = unguarded(head[GUARD_AT]);
+  return io_write(s, &version, 1, GUARD_AT);
 }
 
 /* ------------------------------------------------------------------- join */

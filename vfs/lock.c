@@ -15,8 +15,7 @@
 **                        checkpoint can run while we hold WRITE)
 **
 ** Where the state differs, one bump of the pool's epoch forgets all pages;
-*those
-** that are pinned keep the content that their readers' snapshots have.
+** those that are pinned keep the content that their readers' snapshots have.
 **
 ** Continuity: a WAL that was deleted and made anew looks like the old one, and
 ** WAL commits need not touch the 16 bytes. So when no connection of the process
@@ -38,8 +37,7 @@ enum {
   WAL_WRITE_LOCK = 0,
   WAL_CKPT_LOCK = 1,
   WAL_READ_LOCKS = 3,
-  INDEX_SALT = 8,
-  INDEX_BACKFILL = 24
+  INDEX_SALT = 8
 };
 
 static int methods_lock(conn *c, int level)
@@ -93,12 +91,22 @@ void state_forget(shared *s)
 
 void state_ours(shared *s, const uint8_t *version)
 {
-  uint64_t bytes;
+  uint64_t bytes = 0;
   int err = io_size(s, &bytes);
   pthread_mutex_lock(&s->lock);
   if (err != PAGEDB_OK)
     s->state.valid = 0;
   s->state.bytes = bytes;
+  if (version != NULL)
+    memcpy(s->state.version, version, VERSION_BYTES);
+  pthread_mutex_unlock(&s->lock);
+}
+
+void state_grew(shared *s, const uint8_t *version, uint64_t end)
+{
+  pthread_mutex_lock(&s->lock);
+  if (end > s->state.bytes)
+    s->state.bytes = end;
   if (version != NULL)
     memcpy(s->state.version, version, VERSION_BYTES);
   pthread_mutex_unlock(&s->lock);
@@ -213,6 +221,9 @@ static void continuity(conn *c)
   int now = c->shm != NULL && c->lock >= SQLITE_LOCK_SHARED;
   if (!RULE_IS_ON(RULE_CONTINUITY))
     return;
+  /* Nothing about a WAL: most locks end here. */
+  if (!now && !c->shared_wal && !atomic_load(&s->wal))
+    return;
   pthread_mutex_lock(&s->lock);
   if (now && !c->shared_wal)
     s->wal_conns++;
@@ -308,7 +319,7 @@ static void wal_locked(conn *c, int offset, int n, int exclusive)
 int x_shm_lock(sqlite3_file *f, int offset, int n, int flags)
 {
   conn *c = (conn *)f;
-  if ((flags & SQLITE_SHM_UNLOCK) != 0)
+  if ((flags & SQLITE_SHM_UNLOCK) != 0 && offset <= WAL_CKPT_LOCK)
     wal_releasing(c, offset, n);
   int rc = c->parent->pMethods->xShmLock(c->parent, offset, n, flags);
   if (rc == SQLITE_OK && (flags & SQLITE_SHM_LOCK) != 0)
@@ -358,9 +369,8 @@ const char *conn_schema(conn *c)
 /*
 ** Ask for 32 reserved bytes: a new database is then born with them, and VACUUM
 ** gives them to an old one. SQLite takes the wish only through its own
-*interface,
-** by schema name, so the schema that this file belongs to is looked up. Only
-** while the connection's own call is under way, whose mutex is held.
+** interface, by schema name, so the schema that this file belongs to is looked
+** up. Only while the connection's own call is under way, whose mutex is held.
 */
 void ask_for_reserve(conn *c)
 {

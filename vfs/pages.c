@@ -9,16 +9,15 @@
 **
 ** The pool calls pages_write() on any thread, whenever it needs room, during a
 ** write transaction; s->out and s->txn.lsn were set before the first page
-*became
-** dirty and change only in the join, when the pool has nothing dirty of this
-** file. Pages that leave without a stamp while it is not yet known whether the
-** file is a stamped one (s->unsure) are noted in txn.raw, under s->lock: the
-*join
-** stamps them, and until then they are read back unverified.
+** became dirty and change only in the join, when the pool has nothing dirty of
+** this file. Pages that leave without a stamp while it is not yet known
+** whether the file is a stamped one (s->unsure) are noted in txn.raw, under
+** s->lock: the join stamps them, and until then they are read back unverified.
 */
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/fault.h"
 #include "vfs_int.h"
 
 struct pages {
@@ -83,8 +82,8 @@ static int must_have_stamp(shared *s, uint32_t size, uint64_t id)
 static void strip(uint8_t *page, uint32_t size, uint64_t id)
 {
   memset(tail_of(page, size), 0, PAGEDB_RECORD_SIZE);
-  if (id == 0 && (page[HEADER_WRITE_VERSION] & GUARD_MASK) == GUARD)
-    page[HEADER_WRITE_VERSION] &= (uint8_t)~GUARD_MASK;
+  if (id == 0 && guard_is_set(page[GUARD_AT]))
+    page[GUARD_AT] = unguarded(page[GUARD_AT]);
 }
 
 /* A page came in: what SQLite sees of it, or an error. */
@@ -109,21 +108,25 @@ static int page_in(shared *s, uint32_t size, uint64_t id, uint8_t *page,
 void keep_guard(const shared *s, uint8_t *page1)
 {
   if (s->txn.start_stamped && page1[HEADER_RESERVE] == PAGEDB_RECORD_SIZE)
-    page1[HEADER_WRITE_VERSION] =
-        (uint8_t)(GUARD | (page1[HEADER_WRITE_VERSION] & ~GUARD_MASK));
+    page1[GUARD_AT] = guarded(page1[GUARD_AT]);
+}
+
+void stamp_out(uint8_t *page, uint32_t size, uint64_t id, uint64_t lsn)
+{
+  if (pagedb_is_lock_page(id, size))
+    return;
+  if (id == 0)
+    page[GUARD_AT] = guarded(page[GUARD_AT]);
+  pagedb_page_stamp(page, size, PAGEDB_TRAILING, id, lsn);
 }
 
 static void page_out(const shared *s, uint32_t size, uint64_t id, uint8_t *page,
                      uint64_t lsn, out_mode out)
 {
-  if (id == 0 && out == OUT_RAW)
+  if (out == OUT_STAMP)
+    stamp_out(page, size, id, lsn);
+  else if (id == 0)
     keep_guard(s, page);
-  if (out == OUT_RAW || pagedb_is_lock_page(id, size))
-    return;
-  if (id == 0)
-    page[HEADER_WRITE_VERSION] =
-        (uint8_t)(GUARD | (page[HEADER_WRITE_VERSION] & ~GUARD_MASK));
-  pagedb_page_stamp(page, size, PAGEDB_TRAILING, id, lsn);
 }
 
 /* ------------------------------------------------------------------- store */
@@ -160,20 +163,14 @@ static void run_in(struct pages *p, pagedb_run *r, pagedb_fault *first)
   }
 }
 
-static int restore(const pagedb_fault *f)
-{
-  if (f->err == PAGEDB_OK)
-    return PAGEDB_OK;
-  return pagedb_fault_set(f->err, f->sys, f->path, f->page, f->found,
-                          f->expected, f->what);
-}
-
 static int pages_read(pagedb_store *store, pagedb_run *runs, unsigned n)
 {
   pagedb_fault first = {0};
   for (unsigned i = 0; i < n; i++)
     run_in((struct pages *)store, &runs[i], &first);
-  return restore(&first);
+  if (first.err != PAGEDB_OK)
+    fault_restore(&first);
+  return first.err;
 }
 
 static void note_raw(shared *s, uint64_t first, uint32_t count)
@@ -225,7 +222,9 @@ static int pages_write(pagedb_store *store, pagedb_run *runs, unsigned n)
   pagedb_fault first = {0};
   for (unsigned i = 0; i < n; i++)
     run_out((struct pages *)store, &runs[i], &first);
-  return restore(&first);
+  if (first.err != PAGEDB_OK)
+    fault_restore(&first);
+  return first.err;
 }
 
 static int pages_sync(pagedb_store *store)
@@ -303,8 +302,7 @@ int pages_read_one(shared *s, uint64_t id, void *buf, int verify)
   uint32_t size = atomic_load(&s->page_size);
   uint64_t lsn;
   size_t got = 0;
-  os_iov iov = {buf, size};
-  int err = io_read_pages(s, &iov, 1, id * size, &got);
+  int err = io_read_page(s, id, buf, &got);
   if (err != PAGEDB_OK)
     return err;
   return page_in(s, size, id, buf, got, verify, &lsn);

@@ -4,14 +4,12 @@
 ** A page, or a part of one, comes from the pool: verified when it entered, tail
 ** zeroed. xFetch pins the frame itself. Everything else goes raw through the
 ** system's cache: bytes 0..99 of the file, which SQLite reads without a lock
-*and
-** only compares or reads again, and reads that are no page of the file's size,
-** with which SQLite finds out what the page size is.
+** and only compares or reads again, and reads that are no page of the file's
+** size, with which SQLite finds out what the page size is.
 **
 ** A page that fails verification is read once more before it is reported. A
 ** full pool, or no memory for it, never fails a read: the page then comes
-*through
-** a buffer of the connection.
+** through a buffer of the connection.
 */
 #include <string.h>
 
@@ -27,13 +25,12 @@ static int inherited(conn *c)
 /* SQLite never sees the guard. */
 static void unguard(const shared *s, uint8_t *buf, uint64_t off, size_t n)
 {
-  if (off > HEADER_WRITE_VERSION || off + n <= HEADER_WRITE_VERSION)
+  if (off > GUARD_AT || off + n <= GUARD_AT)
     return;
-  uint8_t *version = buf + (HEADER_WRITE_VERSION - off);
+  uint8_t *version = buf + (GUARD_AT - off);
   int database = off == 0 && n > 16 && memcmp(buf, "SQLite format 3", 16) == 0;
-  if ((*version & GUARD_MASK) == GUARD &&
-      (database || atomic_load(&s->stamped)))
-    *version &= (uint8_t)~GUARD_MASK;
+  if (guard_is_set(*version) && (database || atomic_load(&s->stamped)))
+    *version = unguarded(*version);
 }
 
 static int short_read(uint8_t *buf, size_t got, size_t n)

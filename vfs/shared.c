@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "../core/endian.h"
+#include "../core/fault.h"
 #include "vfs_int.h"
 
 globals pagedb_globals = {.lock = PTHREAD_MUTEX_INITIALIZER,
@@ -97,7 +98,7 @@ void header_parse(const uint8_t *p, size_t n, header *h)
   h->page_size = size == 1 ? 65536 : size;
   h->valid = pagedb_page_size_ok(h->page_size, PAGEDB_TRAILING);
   h->reserve = p[HEADER_RESERVE];
-  h->guard = (p[HEADER_WRITE_VERSION] & GUARD_MASK) == GUARD;
+  h->guard = guard_is_set(p[GUARD_AT]);
   h->wal = p[HEADER_READ_VERSION] == 2;
   if (get_be32(p + HEADER_CHANGE_COUNTER) ==
       get_be32(p + HEADER_VERSION_VALID_FOR))
@@ -202,8 +203,7 @@ int shared_report(shared *s, int err, int otherwise)
     return SQLITE_OK;
   pagedb_fault f = *pagedb_last_fault();
   if (f.path[0] == 0) {
-    pagedb_fault_set(f.err, f.sys, s->path, f.page, f.found, f.expected,
-                     f.what);
+    fault_set_path(s->path);
     f = *pagedb_last_fault();
   }
   remember(s);

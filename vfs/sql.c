@@ -187,12 +187,6 @@ typedef struct page_row {
 
 enum { STATUS_PLAIN = 200, STATUS_LOCK, STATUS_MENDABLE };
 
-static int raw_page(shared *s, uint64_t id, uint8_t *buf, size_t *got)
-{
-  os_iov iov = {buf, atomic_load(&s->page_size)};
-  return io_read_pages(s, &iov, 1, id * iov.len, got);
-}
-
 typedef struct map_reader {
   shared *s;
   uint8_t *aligned;
@@ -203,7 +197,7 @@ static int read_for_map(void *arg, uint64_t id, uint8_t *buf)
   map_reader *m = arg;
   uint32_t size = atomic_load(&m->s->page_size);
   size_t got = 0;
-  if (raw_page(m->s, id, m->aligned, &got) != PAGEDB_OK || got < size)
+  if (io_read_page(m->s, id, m->aligned, &got) != PAGEDB_OK || got < size)
     return 0;
   memcpy(buf, m->aligned, size);
   return 1;
@@ -214,7 +208,7 @@ static void page_fill(shared *s, uint64_t id, uint8_t *buf, page_row *r)
   uint32_t size = atomic_load(&s->page_size);
   pagedb_record rec;
   size_t got = 0;
-  int err = raw_page(s, id, buf, &got);
+  int err = io_read_page(s, id, buf, &got);
   if (pagedb_is_lock_page(id, size)) {
     r->status = STATUS_LOCK;
   } else if (err != PAGEDB_OK) {

@@ -1,7 +1,6 @@
 /*
 ** stamp.c - PRAGMA pagedb_stamp and pagedb_unstamp: a whole file gets its
-*stamps
-** and the guard, or loses the guard.
+** stamps and the guard, or loses the guard.
 **
 ** Both work under SQLite's EXCLUSIVE lock, taken through the connection's own
 ** handle, with no journal to play back and an empty WAL.
@@ -13,6 +12,9 @@
 ** A power cut before 3 leaves a plain file whose content is untouched; 3 is one
 ** sector. The higher change counter makes open connections of other processes
 ** look at the file again.
+**
+** Before that, adopting writes stamped zero pages over free leaves that do not
+** verify: SQLite defines no content for them, so a cut there loses nothing.
 **
 ** Unstamping is one write to the first sector (guard off, counters up) and a
 ** sync.
@@ -230,17 +232,16 @@ static int stamp_page1(conn *c, uint64_t lsn)
   size_t got = 0;
   if (page == NULL)
     return PAGEDB_ENOMEM;
-  os_iov iov = {page, size};
-  int err = io_read_pages(s, &iov, 1, 0, &got);
+  int err = io_read_page(s, 0, page, &got);
   if (err != PAGEDB_OK)
     return err;
-  page[HEADER_WRITE_VERSION] &= (uint8_t)~GUARD_MASK;
+  page[GUARD_AT] = unguarded(page[GUARD_AT]);
   bump_change_counter(page);
   pagedb_page_stamp(page, size, PAGEDB_TRAILING, 0, lsn);
   err = io_write(s, page, size, 0);
   if (err == PAGEDB_OK)
     err = io_sync(s, SQLITE_SYNC_NORMAL);
-  page[HEADER_WRITE_VERSION] |= GUARD;
+  page[GUARD_AT] = guarded(page[GUARD_AT]);
   if (err == PAGEDB_OK)
     err = io_write(s, page, 512, 0);
   return err == PAGEDB_OK ? io_sync(s, SQLITE_SYNC_NORMAL) : err;
@@ -270,8 +271,14 @@ static int stamp_locked(conn *c, int adopt, char **message)
                                (int)h.reserve);
     return SQLITE_ERROR;
   }
-  uint64_t count = h.count != 0 ? h.count : bytes / size, lsn;
-  err = each_chunk(c, count, &v, 0, 0);
+  uint64_t count = durable_end(h.count, bytes, size);
+  uint64_t lsn = shared_next_lsn(s);
+  if (adopt && header_stamped(&h))
+    err = mend_leaves(c, head, lsn);
+  if (err == PAGEDB_OK && adopt)
+    err = io_sync(s, SQLITE_SYNC_NORMAL);
+  if (err == PAGEDB_OK)
+    err = each_chunk(c, count, &v, 0, 0);
   int rc = shared_report(s, err, SQLITE_IOERR_READ);
   if (rc == SQLITE_OK)
     rc = refuse_survey(c, &v, adopt, message);
@@ -281,7 +288,6 @@ static int stamp_locked(conn *c, int adopt, char **message)
     *message = sqlite3_mprintf("stamped already: %lld pages", v.pages);
     return SQLITE_OK;
   }
-  lsn = shared_next_lsn(s);
   err = each_chunk(c, count, &v, lsn, 1);
   if (err == PAGEDB_OK)
     err = io_sync(s, SQLITE_SYNC_NORMAL);
@@ -304,15 +310,16 @@ static int unstamp_locked(conn *c, char **message)
   size_t got = 0;
   header h;
   int err = io_read(s, head, sizeof head, 0, &got);
+  if (err != PAGEDB_OK)
+    return shared_report(s, err, SQLITE_IOERR_READ);
   header_parse(head, got, &h);
-  if (err == PAGEDB_OK && (!h.valid || !h.guard)) {
+  if (!h.valid || !h.guard) {
     *message = sqlite3_mprintf("the database is not stamped");
     return SQLITE_OK;
   }
-  head[HEADER_WRITE_VERSION] &= (uint8_t)~GUARD_MASK;
+  head[GUARD_AT] = unguarded(head[GUARD_AT]);
   bump_change_counter(head);
-  if (err == PAGEDB_OK)
-    err = io_write(s, head, sizeof head, 0);
+  err = io_write(s, head, sizeof head, 0);
   if (err == PAGEDB_OK)
     err = io_sync(s, SQLITE_SYNC_NORMAL);
   if (err == PAGEDB_OK)

@@ -3,12 +3,10 @@
 **
 ** Main database files get our methods; a WAL of theirs gets the observer
 ** (checkpoint.c); journals, temporary files, and everything that is not about
-*an
-** open file go straight to the parent.
+** an open file go straight to the parent.
 **
 ** URI parameters of a database file:
-**   pagedb_direct=auto|required|off   Direct I/O if possible, or an error, or
-*not
+**   pagedb_direct=auto|required|off   Direct I/O if possible, or an error, or not
 **   pagedb_verify=on|off              off: damaged pages are handed out
 **   pagedb_stamp=on|off               off: new databases are not stamped
 **   pagedb_parent=NAME                the VFS below, instead of the default one
@@ -22,40 +20,23 @@ static int x_close(sqlite3_file *f);
 static int x_sector_size(sqlite3_file *f);
 static int x_device(sqlite3_file *f);
 
+#define METHODS_1                                                              \
+  .xClose = x_close, .xRead = x_read, .xWrite = x_write,                       \
+  .xTruncate = x_truncate, .xSync = x_sync, .xFileSize = x_file_size,          \
+  .xLock = x_lock, .xUnlock = x_unlock,                                        \
+  .xCheckReservedLock = x_check_reserved, .xFileControl = x_control,           \
+  .xSectorSize = x_sector_size, .xDeviceCharacteristics = x_device
+
 /* By version of the parent's methods: 1 has no shared memory. */
-static const sqlite3_io_methods methods[2] = {
-    {.iVersion = 1,
-     .xClose = x_close,
-     .xRead = x_read,
-     .xWrite = x_write,
-     .xTruncate = x_truncate,
-     .xSync = x_sync,
-     .xFileSize = x_file_size,
-     .xLock = x_lock,
-     .xUnlock = x_unlock,
-     .xCheckReservedLock = x_check_reserved,
-     .xFileControl = x_control,
-     .xSectorSize = x_sector_size,
-     .xDeviceCharacteristics = x_device},
-    {.iVersion = 3,
-     .xClose = x_close,
-     .xRead = x_read,
-     .xWrite = x_write,
-     .xTruncate = x_truncate,
-     .xSync = x_sync,
-     .xFileSize = x_file_size,
-     .xLock = x_lock,
-     .xUnlock = x_unlock,
-     .xCheckReservedLock = x_check_reserved,
-     .xFileControl = x_control,
-     .xSectorSize = x_sector_size,
-     .xDeviceCharacteristics = x_device,
-     .xShmMap = x_shm_map,
-     .xShmLock = x_shm_lock,
-     .xShmBarrier = x_shm_barrier,
-     .xShmUnmap = x_shm_unmap,
-     .xFetch = x_fetch,
-     .xUnfetch = x_unfetch}};
+static const sqlite3_io_methods methods[2] = {{.iVersion = 1, METHODS_1},
+                                              {.iVersion = 3,
+                                               METHODS_1,
+                                               .xShmMap = x_shm_map,
+                                               .xShmLock = x_shm_lock,
+                                               .xShmBarrier = x_shm_barrier,
+                                               .xShmUnmap = x_shm_unmap,
+                                               .xFetch = x_fetch,
+                                               .xUnfetch = x_unfetch}};
 
 conn *conn_of(sqlite3_file *f)
 {
@@ -362,15 +343,13 @@ int vfs_register(const char *parent_name, int make_default)
 {
   sqlite3_vfs *parent = sqlite3_vfs_find(parent_name);
   /* sqlite3_initialize makes the platform's VFS the default again; we may be
-   *the
-   ** default already, and are never our own parent. */
+  ** the default already, and are never our own parent. */
   if (parent == &pagedb_vfs)
     parent = pagedb_vfs.pAppData;
   if (parent == NULL)
     return SQLITE_ERROR;
   /* A second copy of page-db in the process (linked, and loaded as well): one
-   *is
-   ** enough, and two would each stamp what the other wrote. */
+  ** is enough, and two would each stamp what the other wrote. */
   if (strcmp(parent->zName, pagedb_vfs.zName) == 0) {
     sqlite3_log(SQLITE_NOTICE, "pagedb: registered already, by another copy");
     return SQLITE_OK;

@@ -30,9 +30,8 @@
 **                  connections
 **   shared->lock   geometry, state
 **   bits_lock      the bitmaps of the transaction. Of its own, because a thread
-**                  that holds shared->lock may wait for a write of the pool's
-*to
-**                  end, and that write marks bits.
+**                  that holds shared->lock may wait for the end of a write of
+**                  the pool, and that write marks bits.
 **
 ** What a connection does under SQLite's EXCLUSIVE lock (txn) needs no lock of
 ** ours, but for what the pool may ask on another thread's behalf while it makes
@@ -50,6 +49,7 @@
 SQLITE_EXTENSION_INIT3
 #endif
 
+#include "../core/guard.h"
 #include "../core/os.h"
 #include "../core/pagedb.h"
 
@@ -64,17 +64,18 @@ typedef struct handle handle;
 enum {
   HEADER_BYTES = 100,
   HEADER_PAGE_SIZE = 16,
-  HEADER_WRITE_VERSION = 18,
   HEADER_READ_VERSION = 19,
   HEADER_RESERVE = 20,
   HEADER_CHANGE_COUNTER = 24,
   HEADER_PAGE_COUNT = 28,
   HEADER_FREE_TRUNK = 32,
   HEADER_VERSION_VALID_FOR = 92,
-  GUARD = 0x50,
-  GUARD_MASK = 0xf0,
   VERSION_BYTES = 16 /* at 24: what SQLite compares */
 };
+
+/* Word of the wal-index that says how many frames are in the file (walformat,
+** section 2). */
+enum { INDEX_BACKFILL = 24 };
 
 typedef struct header {
   int valid;          /* a database's, with a possible page size */
@@ -341,6 +342,8 @@ int io_write(shared *s, const void *buf, size_t n, uint64_t off);
 /* Whole pages, gathered; Direct I/O where it is in use and fits. */
 int io_read_pages(shared *s, os_iov *iov, int n, uint64_t off, size_t *got);
 int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off);
+/* One page of the file's size as it is on disk, into an aligned buffer. */
+int io_read_page(shared *s, uint64_t id, void *buf, size_t *got);
 int io_size(shared *s, uint64_t *bytes);
 /* flags as xSync has them. */
 int io_sync(shared *s, int flags);
@@ -369,10 +372,11 @@ int pages_write_one(shared *s, uint64_t id, void *buf, uint64_t lsn,
 /*
 ** While a transaction that began on a stamped file has pages on disk without
 ** stamps, page 1 keeps the guard: whoever plays the journal back then knows
-*what
-** the file was.
+** what the file was.
 */
 void keep_guard(const shared *s, uint8_t *page1);
+/* Put the stamp into a private copy of a page, and the guard into page 1. */
+void stamp_out(uint8_t *page, uint32_t size, uint64_t id, uint64_t lsn);
 /* Whether a tail is one that SQLite or we made: zeroes, or our magic. */
 int tail_is_ours(const uint8_t *page, uint32_t page_size);
 /* Verify a raw page of a stamped file; names a page without stamp as such. */
@@ -402,6 +406,8 @@ int state_check(conn *c);
  */
 void state_ours(shared *s, const uint8_t *version);
 void state_forget(shared *s);
+/* The same after one page, without asking the system for the size. */
+void state_grew(shared *s, const uint8_t *version, uint64_t end);
 /* From page 1 on disk: stamped, page size, count. Under s->lock. */
 int state_learn(shared *s, const header *h);
 

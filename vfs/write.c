@@ -1,7 +1,6 @@
 /*
 ** write.c - xWrite, xTruncate, xSync, xFileSize: a write transaction in
-*rollback
-** mode, from its first write to its end.
+** rollback mode, from its first write to its end.
 **
 ** Order on disk. SQLite writes and syncs its journal before it writes a page of
 ** the database. xWrite copies the page into a dirty frame; frames may leave the
@@ -10,9 +9,12 @@
 ** OK only when every dirty page of the file has been handed to the system, so a
 ** process killed after an acknowledged commit loses nothing, whatever
 ** `synchronous` says. xSync then makes it durable. A power cut before the
-*commit
-** point leaves any subset of the pages, whole or torn, and the journal, which
-** restores all of them; after it, everything was synced.
+** commit point leaves any subset of the pages, whole or torn, and the journal,
+** which restores all of them; after it, everything was synced.
+**
+** xTruncate acts at once: before the commit the journal has the pages that are cut
+** off, and the file's former length; after it nobody counts them. A page that the
+** pool has no room for goes to disk at once, as an early flush would.
 **
 ** What is never joined is never written: pages that are dirty when EXCLUSIVE is
 ** given up are abandoned (txn_abandon), because another process may already be
@@ -20,7 +22,7 @@
 **
 ** Writes that are no page of the file's present size (sqlite3_backup between
 ** page sizes, playback of a hot journal) go straight through the system's
-*cache.
+** cache.
 */
 #include <string.h>
 
