@@ -63,8 +63,10 @@ HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
 # Tests of the VFS link SQLite.
 SQLHELPER := $(OUT)/tests/sqlutil.o $(OUT)/tests/util.o
 EXAMPLE := $(OUT)/substrate
+# page-db for SQLite's own test programs.
+GLUE    := $(OUT)/libpagedb_suite.so
 BENCH  := $(OUT)/bench_core
-SOURCES := $(wildcard $(addsuffix /*.[ch],core vfs tool tests tests/* bench examples))
+SOURCES := $(wildcard $(addsuffix /*.[ch],core vfs tool tests tests/* sqlite-tests bench examples))
 
 # The system calls that a test makes fail.
 WRAP_test_pagefile := -Wl,--wrap=os_datasync \
@@ -127,6 +129,9 @@ $(LIB) $(SQLIB):
 # Nothing but libc at run time, and no symbol but the entry points.
 $(SO): $(LOADED) $(LIB)
 	$(CC) $(ALL) -shared $^ -o $@ -Wl,--exclude-libs,ALL $(LIBS)
+
+$(GLUE): $(OUT)/linked/sqlite-tests/glue.o $(LINKED) $(LIB)
+	$(CC) $(ALL) -shared $^ -o $@ $(LIBS)
 
 $(TOOL): $(TOOLOBJ) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm

@@ -19,8 +19,6 @@ enum {
   AT_RESERVED = 28
 };
 
-static const uint64_t LOCK_BYTE = 0x40000000;
-
 int pagedb_page_size_ok(uint32_t size, pagedb_placement placement)
 {
   uint32_t least = placement == PAGEDB_TRAILING ? 512 : 4096;
@@ -30,7 +28,7 @@ int pagedb_page_size_ok(uint32_t size, pagedb_placement placement)
 
 int pagedb_is_lock_page(uint64_t id, uint32_t size)
 {
-  return id == LOCK_BYTE / size;
+  return id == PAGEDB_LOCK_BYTE / size;
 }
 
 static uint32_t record_at(uint32_t size, pagedb_placement placement)

@@ -201,8 +201,11 @@ uint32_t pagedb_page_crc(const void *page, uint32_t size,
 int pagedb_page_verify(const void *page, size_t len, uint32_t size,
                        pagedb_placement placement, uint64_t id, uint64_t *lsn);
 
-/* 1 if slot id of a database with that page size is SQLite's lock-byte page
-** (it contains byte 0x40000000 and never carries a record). */
+/* Of an SQLite database: the byte whose page holds locks and no content. */
+#define PAGEDB_LOCK_BYTE UINT64_C(0x40000000)
+
+/* 1 if slot id of a database with that page size is SQLite's lock-byte page,
+** which never carries a record. */
 int pagedb_is_lock_page(uint64_t id, uint32_t size);
 
 /* ---------------------------------------------------------------- pagefile */

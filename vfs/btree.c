@@ -265,7 +265,7 @@ static void free_list(walk *w, uint32_t trunk)
 /* Pages that hold no content by their number alone. */
 static void fixed_pages(walk *w, int auto_vacuum)
 {
-  uint64_t lock = 0x40000000 / w->size;
+  const uint64_t lock = PAGEDB_LOCK_BYTE / w->size;
   if (lock < w->map->pages)
     w->map->kind[lock] = PAGE_LOCK;
   uint64_t step = w->usable / 5 + 1;

@@ -167,7 +167,7 @@ int ckpt_write(conn *c, const void *buf, int n, uint64_t off)
   if (stamped && off == 0 &&
       (!h.valid || h.page_size != size || h.reserve != PAGEDB_RECORD_SIZE))
     return refuse(s, 0, "a page 1 that does not keep 32 bytes of each page");
-  if (stamped && !pagedb_is_lock_page(off / size, (uint32_t)size) &&
+  if (stamped && !is_lock_page(off / size, (uint32_t)size) &&
       !tail_is_ours(buf, (uint32_t)size))
     return refuse(s, off / size, "a page that uses the 32 bytes at its end");
   err = ckpt_page(c, buf, (uint32_t)n, off / size);

@@ -115,15 +115,17 @@ static int pragma_unstamp(conn *c, char **arg)
 /*
 ** PRAGMA page_size=N makes SQLite forget that reserved bytes were asked for,
 ** and a VACUUM right after it would not convert the file. So it is carried out
-** here, by SQLite, and the wish renewed.
+** here, by SQLite, and the wish renewed. Below another VFS we cannot tell which
+** schema we are, and no wish was made.
 */
 static int pragma_page_size(conn *c, char **arg)
 {
+  const char *schema;
   if (arg[2] == NULL || c->nested || !c->want_stamps || c->db == NULL ||
-      *c->db == NULL || atomic_load(&c->file->stamped))
+      *c->db == NULL || atomic_load(&c->file->stamped) ||
+      (schema = conn_schema(c)) == NULL)
     return SQLITE_NOTFOUND;
-  char *sql =
-      sqlite3_mprintf("PRAGMA \"%w\".page_size=%Q", conn_schema(c), arg[2]);
+  char *sql = sqlite3_mprintf("PRAGMA \"%w\".page_size=%Q", schema, arg[2]);
   if (sql == NULL)
     return SQLITE_NOMEM;
   c->nested = 1;
@@ -154,16 +156,6 @@ static int pragma(conn *c, char **arg)
 
 /* ----------------------------------------------------------------- control */
 
-static void overwrite(conn *c)
-{
-  shared *s = c->file;
-  c->overwrite = 1;
-  if (atomic_load(&s->writer) == c) {
-    atomic_store(&s->unsure, 1);
-    atomic_store(&s->out, OUT_RAW);
-  }
-}
-
 /* Our pool is what SQLite's memory map is: the limit is ours to keep. */
 static int mmap_size(conn *c, sqlite3_int64 *arg)
 {
@@ -192,6 +184,15 @@ static int sync_control(conn *c, void *arg)
   return parent_control(c, SQLITE_FCNTL_SYNC, arg);
 }
 
+/* In a stamped database, or one that will be, no page may be there that nobody
+** wrote: it is not made larger in advance. */
+static int grows_by_stamped_pages(const conn *c)
+{
+  const shared *s = c->file;
+  return atomic_load(&s->stamped) ||
+         (c->want_stamps && atomic_load(&s->page_size) == 0);
+}
+
 int x_control(sqlite3_file *f, int op, void *arg)
 {
   conn *c = (conn *)f;
@@ -204,7 +205,7 @@ int x_control(sqlite3_file *f, int op, void *arg)
     txn_committed(c);
     break;
   case SQLITE_FCNTL_OVERWRITE:
-    overwrite(c);
+    txn_overwrite(c);
     break;
   case SQLITE_FCNTL_CKPT_START:
     ckpt_start(c);
@@ -221,10 +222,11 @@ int x_control(sqlite3_file *f, int op, void *arg)
     return vfs_name(c, arg);
   case SQLITE_FCNTL_PRAGMA:
     return pragma(c, arg);
-  /* A larger visible file would have pages that nobody wrote. */
   case SQLITE_FCNTL_SIZE_HINT:
   case SQLITE_FCNTL_CHUNK_SIZE:
-    return SQLITE_OK;
+    if (grows_by_stamped_pages(c))
+      return SQLITE_OK;
+    break;
   /* Our writes are not in the parent's batch. */
   case SQLITE_FCNTL_BEGIN_ATOMIC_WRITE:
   case SQLITE_FCNTL_COMMIT_ATOMIC_WRITE:

@@ -15,6 +15,11 @@
 **   stamped          otherwise           plain, guard removed
 **   any              a foreign tail      plain, guard removed
 **
+** A stamped file becomes plain in a forward transaction only if that wrote every
+** page anew (sqlite3_backup of a database that keeps no bytes free): pages of
+** before would stay, with stamps where now content is expected. Else the join
+** fails, and the journal restores the file.
+**
 ** A rollback after the join (t->joined) ends as the transaction began.
 **
 ** Why a power cut in here loses nothing: the journal has every page that stood
@@ -82,7 +87,7 @@ int fill_holes(conn *c, uint64_t from, uint64_t to, const bitmap *written,
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, c->file->path, PAGEDB_NONE, 0, 0,
                             "the set of pages that were written");
   for (uint64_t id = from; id < to && err == PAGEDB_OK; id++)
-    if (!bitmap_has(written, id) && !pagedb_is_lock_page(id, size))
+    if (!bitmap_has(written, id) && !is_lock_page(id, size))
       err = fill_one(c, id, lsn, filled);
   return err;
 }
@@ -110,7 +115,7 @@ int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn)
     for (uint32_t i = 0; err == PAGEDB_OK && i < leaves && 12 + 4 * i <= size;
          i++) {
       uint64_t leaf = get_be32(copy + 8 + 4 * (size_t)i);
-      if (leaf > 1 && leaf <= count && !pagedb_is_lock_page(leaf - 1, size))
+      if (leaf > 1 && leaf <= count && !is_lock_page(leaf - 1, size))
         err = fill_one(c, leaf - 1, lsn, &filled);
     }
     trunk = get_be32(copy);
@@ -163,7 +168,7 @@ static int stamp_chunk(conn *c, uint8_t *chunk, uint64_t first, uint32_t n,
   for (uint32_t i = 0; err == PAGEDB_OK && i < n && !*foreign; i++) {
     uint64_t id = first + i;
     uint8_t *page = chunk + (size_t)i * size;
-    if (pagedb_is_lock_page(id, size) || got < (size_t)(i + 1) * size ||
+    if (is_lock_page(id, size) || got < (size_t)(i + 1) * size ||
         !wants_stamp(c, page, id, all))
       continue;
     if (!tail_is_ours(page, size))
@@ -276,11 +281,7 @@ static int becomes_stamped(const conn *c, const header *h)
 {
   const shared *s = c->file;
   const txn *t = &s->txn;
-  /* With another page size the tails that were written mean nothing; going
-  ** through the file looks at the right ones. */
-  int moved = h->page_size != atomic_load(&s->page_size);
-  if (t->end == 0 || !h->valid || h->reserve != PAGEDB_RECORD_SIZE ||
-      (t->foreign && !moved))
+  if (t->end == 0 || !h->valid || h->reserve != PAGEDB_RECORD_SIZE)
     return 0;
   if (t->start_stamped)
     return 1;
@@ -302,8 +303,9 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
   int moved = atomic_load(&s->page_size) != h->page_size;
   int all = moved || (!t->start_stamped && t->start_bytes > 0);
   /* Without a change of size what is still in the pool is stamped on its way
-  ** out; what went out before is read again. */
-  atomic_store(&s->out, all ? OUT_RAW : OUT_STAMP);
+  ** out; what went out before is read again. Where a foreign tail was seen, it
+  ** may be gone by now (a rollback): the file will tell. */
+  atomic_store(&s->out, all || t->foreign ? OUT_RAW : OUT_STAMP);
   int err = flush(c);
   pthread_mutex_lock(&s->lock);
   if (err == PAGEDB_OK)
@@ -322,33 +324,61 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
   return err;
 }
 
-static int join_unsure(conn *c, const uint8_t *head, const header *h)
+/* The first page that a replacement did not write, counted from 1; 0: none. */
+static uint64_t not_replaced(const txn *t, const header *h)
+{
+  uint64_t pages = t->end / (h->valid ? h->page_size : t->start_size);
+  if (h->valid && h->count != 0 && h->count < pages)
+    pages = h->count;
+  for (uint64_t id = 0; id < pages; id++)
+    if (!is_lock_page(id, h->page_size) &&
+        !covers_page(t, &t->written, id, h->page_size))
+      return id + 1;
+  return 0;
+}
+
+static int check_replacement(conn *c, const header *h)
+{
+  const txn *t = &c->file->txn;
+  if (!t->replacing || t->joined || t->end == 0)
+    return SQLITE_OK;
+  uint64_t stays = h->valid ? not_replaced(t, h) : 1;
+  if (stays == 0)
+    return SQLITE_OK;
+  return shared_refuse(c->file, SQLITE_IOERR_WRITE,
+                       "refused to write pages that use the 32 bytes at their "
+                       "end into a stamped database of which others stay (page "
+                       "%llu): run PRAGMA pagedb_unstamp on it first",
+                       (unsigned long long)stays);
+}
+
+/* What went out raw stays so, and the file says that it is plain. */
+static int leave_plain(conn *c)
 {
   shared *s = c->file;
-  txn *t = &s->txn;
-  int target = becomes_stamped(c, h), foreign = 0;
-  int err = PAGEDB_OK;
-  if (target)
-    err = stamp_all(c, head, h, &foreign);
-  if (err == PAGEDB_OK && target && foreign)
-    target = 0;
-  if (err == PAGEDB_OK && !target) {
-    atomic_store(&s->out, OUT_RAW);
-    err = flush(c);
-    if (err == PAGEDB_OK && t->start_stamped && t->end > 0)
-      err = remove_guard(c);
-  }
-  if (err != PAGEDB_OK)
+  const txn *t = &s->txn;
+  atomic_store(&s->out, OUT_RAW);
+  int err = flush(c);
+  if (err != PAGEDB_OK || !t->start_stamped || t->end == 0)
     return err;
-  if (t->start_stamped && !target && t->end > 0)
+  err = remove_guard(c);
+  if (err == PAGEDB_OK)
     sqlite3_log(SQLITE_NOTICE,
-                "pagedb: %s: is plain now: its pages do not keep 32 bytes free",
+                "pagedb: %s: is plain now: its pages do not keep 32 bytes free "
+                "(VACUUM makes it a stamped one again)",
                 s->path);
+  return err;
+}
+
+/* The rest of the process learns what the file is. */
+static int publish(shared *s, const header *h, int stamped)
+{
+  txn *t = &s->txn;
   pthread_mutex_lock(&s->lock);
-  err = shared_set_page_size(s, t->end > 0 && h->valid ? h->page_size : 0);
+  int err = shared_set_page_size(s, t->end > 0 && h->valid ? h->page_size : 0);
   shared_invalidate(s);
-  atomic_store(&s->stamped, target);
-  atomic_store(&s->out, target ? OUT_STAMP : OUT_RAW);
+  atomic_store(&s->stamped, stamped);
+  atomic_store(&s->out, stamped ? OUT_STAMP : OUT_RAW);
   atomic_store(&s->unsure, 0);
   pthread_mutex_lock(&s->bits_lock);
   bitmap_clear(&t->raw);
@@ -357,6 +387,23 @@ static int join_unsure(conn *c, const uint8_t *head, const header *h)
   if (err == PAGEDB_OK)
     settled(s, h);
   return err;
+}
+
+static int join_unsure(conn *c, const uint8_t *head, const header *h)
+{
+  shared *s = c->file;
+  int stamped = becomes_stamped(c, h), foreign = 0;
+  int err = stamped ? stamp_all(c, head, h, &foreign) : PAGEDB_OK;
+  stamped = stamped && !foreign;
+  if (err == PAGEDB_OK && !stamped) {
+    int rc = check_replacement(c, h);
+    if (rc != SQLITE_OK)
+      return rc;
+    err = leave_plain(c);
+  }
+  if (err == PAGEDB_OK)
+    err = publish(s, h, stamped);
+  return shared_report(s, err, SQLITE_IOERR_WRITE);
 }
 
 int txn_join(conn *c)
@@ -370,12 +417,16 @@ int txn_join(conn *c)
     return SQLITE_OK;
   atomic_fetch_add(&pagedb_globals.count.joins, 1);
   int err = page1_now(c, head, &got);
-  if (err == PAGEDB_OK) {
-    header_parse(head, got, &h);
-    err = atomic_load(&s->unsure) ? join_unsure(c, head, &h) : join_sure(c, &h);
-  }
-  if (err != PAGEDB_OK)
-    return shared_report(s, err, SQLITE_IOERR_WRITE);
+  int rc = shared_report(s, err, SQLITE_IOERR_WRITE);
+  if (rc != SQLITE_OK)
+    return rc;
+  header_parse(head, got, &h);
+  if (atomic_load(&s->unsure))
+    rc = join_unsure(c, head, &h);
+  else
+    rc = shared_report(s, join_sure(c, &h), SQLITE_IOERR_WRITE);
+  if (rc != SQLITE_OK)
+    return rc;
   t->joined = 1;
   t->unjoined = 0;
   t->since_flush = 0;

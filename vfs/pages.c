@@ -69,7 +69,7 @@ int pages_verify(const shared *s, const void *page, size_t len, uint32_t size,
 /* Whether page id, as it is on disk now, must have a stamp. */
 static int must_have_stamp(shared *s, uint32_t size, uint64_t id)
 {
-  if (!atomic_load(&s->stamped) || pagedb_is_lock_page(id, size))
+  if (!atomic_load(&s->stamped) || is_lock_page(id, size))
     return 0;
   if (!atomic_load(&s->unsure))
     return 1;
@@ -113,7 +113,7 @@ void keep_guard(const shared *s, uint8_t *page1)
 
 void stamp_out(uint8_t *page, uint32_t size, uint64_t id, uint64_t lsn)
 {
-  if (pagedb_is_lock_page(id, size))
+  if (is_lock_page(id, size))
     return;
   if (id == 0)
     page[GUARD_AT] = guarded(page[GUARD_AT]);

@@ -138,6 +138,17 @@ static int read_page(conn *c, uint64_t id, size_t at, uint8_t *buf, size_t n)
   return SQLITE_OK;
 }
 
+/*
+** A plain database may be edited by hand under an open connection, and SQLite
+** would see the new page 1: it reads it anew whenever it reads it at all, which
+** is seldom.
+*/
+static int plain_page_1(const conn *c, uint64_t id)
+{
+  const shared *s = c->file;
+  return id == 0 && !atomic_load(&s->stamped) && atomic_load(&s->writer) != c;
+}
+
 int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
 {
   conn *c = (conn *)f;
@@ -151,7 +162,7 @@ int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
     return SQLITE_IOERR_FSYNC;
   if (size == 0 || n <= 0 || from / size != (from + (uint64_t)n - 1) / size)
     return read_raw(c, buf, (size_t)n, from);
-  if (pagedb_is_lock_page(from / size, (uint32_t)size))
+  if (is_lock_page(from / size, (uint32_t)size) || plain_page_1(c, from / size))
     return read_raw(c, buf, (size_t)n, from);
   return read_page(c, from / size, from % size, buf, (size_t)n);
 }
@@ -168,7 +179,7 @@ int x_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out)
   *out = NULL;
   if (CONN_IS_INHERITED(c) || size == 0 || (uint64_t)n != size || from == 0 ||
       from % size != 0 || off + n > c->mmap_limit || atomic_load(&s->failed) ||
-      pagedb_is_lock_page(from / size, (uint32_t)size))
+      is_lock_page(from / size, (uint32_t)size))
     return SQLITE_OK;
   if (pagedb_fetch(c->session, atomic_load(&s->owner), from / size, &pin) ==
       PAGEDB_OK) {

@@ -21,6 +21,7 @@
 #include "vfs_int.h"
 
 globals pagedb_globals = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                          .lock_byte = PAGEDB_LOCK_BYTE,
                           .clock = os_wallclock_us};
 
 /* -------------------------------------------------------------------- pool */

@@ -209,7 +209,7 @@ static void page_fill(shared *s, uint64_t id, uint8_t *buf, page_row *r)
   pagedb_record rec;
   size_t got = 0;
   int err = io_read_page(s, id, buf, &got);
-  if (pagedb_is_lock_page(id, size)) {
+  if (is_lock_page(id, size)) {
     r->status = STATUS_LOCK;
   } else if (err != PAGEDB_OK) {
     r->status = (uint8_t)err;

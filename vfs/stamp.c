@@ -185,7 +185,7 @@ static int each_chunk(conn *c, uint64_t count, survey *v, uint64_t lsn,
     err = io_read_pages(s, &iov, 1, id * size, &got);
     for (uint32_t i = 0; err == PAGEDB_OK && i < n; i++) {
       uint8_t *page = chunk + (size_t)i * size;
-      if (pagedb_is_lock_page(id + i, size) || got < (size_t)(i + 1) * size)
+      if (is_lock_page(id + i, size) || got < (size_t)(i + 1) * size)
         continue;
       if (!write)
         survey_page(c, page, size, id + i, v);

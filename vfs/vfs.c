@@ -166,6 +166,14 @@ static int open_options(conn *c, const char *name, direct_policy *policy)
   return rc;
 }
 
+/* A SQLite without test control answers 0. */
+static void learn_lock_byte(void)
+{
+  int at = sqlite3_test_control(SQLITE_TESTCTRL_PENDING_BYTE, 0u);
+  atomic_store(&pagedb_globals.lock_byte,
+               at > 0 ? (uint64_t)at : PAGEDB_LOCK_BYTE);
+}
+
 static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
                          int *out_flags)
 {
@@ -176,6 +184,7 @@ static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
   if (parent == NULL)
     return unknown_value(name, "pagedb_parent",
                          sqlite3_uri_parameter(name, "pagedb_parent"));
+  learn_lock_byte();
   int rc = open_options(c, name, &policy);
   if (rc != SQLITE_OK)
     return rc;

@@ -121,6 +121,7 @@ typedef struct txn {
   int joined;        /* a join, and no COMMIT_PHASETWO since */
   int unjoined;      /* writes since the last join */
   int foreign;       /* a page had a tail that is neither zero nor ours */
+  int replacing;     /* a stamped file got a page that cannot be stamped */
   int start_stamped; /* when it began */
   uint32_t start_size;
   uint64_t start_bytes;
@@ -207,7 +208,7 @@ struct conn {
   int read_only; /* as granted */
   int verify;
   int want_stamps; /* ask for reserved bytes in new databases */
-  int overwrite;   /* SQLITE_FCNTL_OVERWRITE was sent: VACUUM */
+  int overwrite;   /* the file is written anew: VACUUM, a foreign backup */
   int asked;       /* did so */
   int nested;      /* a PRAGMA of ours runs inside one of the user's */
   int no_lock;     /* nolock=1 or immutable=1: no lock calls will come */
@@ -266,6 +267,9 @@ typedef struct globals {
   shared *files;
   _Atomic unsigned generation;
   counters count;
+  /* Where SQLite has its lock byte: asked at each open, since its test suite
+  ** moves it. */
+  _Atomic uint64_t lock_byte;
   uint64_t (*clock)(void); /* wall clock, microseconds */
   void (*progress)(unsigned long long done,
                    unsigned long long all); /* pages; may be NULL */
@@ -274,6 +278,14 @@ typedef struct globals {
 } globals;
 
 extern globals pagedb_globals;
+
+/* The page with the lock byte: never stamped, verified, filled or counted. */
+static inline int is_lock_page(uint64_t id, uint32_t size)
+{
+  return id == atomic_load_explicit(&pagedb_globals.lock_byte,
+                                    memory_order_relaxed) /
+                   size;
+}
 
 /* The process's pool, made at first use; NULL: no memory. */
 pagedb_pool *pool_get(void);
@@ -426,6 +438,8 @@ int x_file_size(sqlite3_file *f, sqlite3_int64 *bytes);
 /* The transaction is over: committed, or whatever it left is given up. */
 void txn_committed(conn *c);
 void txn_abandon(conn *c);
+/* The whole file is being written anew: only the join knows what it becomes. */
+void txn_overwrite(conn *c);
 /* Write dirty pages that stand in the way of bytes [off, off+n) and forget
 ** them. */
 int write_settle(conn *c, uint64_t off, uint64_t n);

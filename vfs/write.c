@@ -89,6 +89,16 @@ static void txn_end(shared *s)
   pthread_mutex_unlock(&s->bits_lock);
 }
 
+void txn_overwrite(conn *c)
+{
+  shared *s = c->file;
+  c->overwrite = 1;
+  if (atomic_load(&s->writer) == c) {
+    atomic_store(&s->unsure, 1);
+    atomic_store(&s->out, OUT_RAW);
+  }
+}
+
 void txn_committed(conn *c)
 {
   if (atomic_load(&c->file->writer) == c)
@@ -109,41 +119,6 @@ void txn_abandon(conn *c)
     shared_invalidate(s);
   }
   txn_end(s);
-}
-
-/* --------------------------------------------------------------- refusals */
-
-/*
-** In a stamped file a page whose tail somebody else uses cannot be stamped
-** without destroying content. The transaction fails here, before its commit,
-** and the journal restores what it did.
-*/
-static int refused(conn *c, const uint8_t *buf, uint64_t n, uint64_t off)
-{
-  shared *s = c->file;
-  txn *t = &s->txn;
-  uint64_t size = t->start_size;
-  header h;
-  /* What restores a stamped file passes these tests by itself; in EXCLUSIVE
-  ** locking mode nothing tells where a rollback ends. */
-  if (!t->start_stamped || t->kind != TXN_FORWARD || c->overwrite)
-    return SQLITE_OK;
-  const char *why = NULL;
-  if (n != size || off % size != 0)
-    why = "another page size";
-  header_parse(buf, (size_t)n, &h);
-  if (why == NULL && off == 0 &&
-      (!h.valid || h.page_size != size || h.reserve != PAGEDB_RECORD_SIZE))
-    why = "page 1 of a database that does not keep 32 bytes of each page free";
-  if (why == NULL && !pagedb_is_lock_page(off / size, (uint32_t)size) &&
-      !tail_is_ours(buf, (uint32_t)size))
-    why = "a page that uses the 32 bytes at its end";
-  if (why == NULL)
-    return SQLITE_OK;
-  return shared_refuse(s, SQLITE_IOERR_WRITE,
-                       "refused to write %s into a stamped database (page "
-                       "%llu): run PRAGMA pagedb_unstamp on it first",
-                       why, (unsigned long long)(off / size + 1));
 }
 
 /* ------------------------------------------------------------------ writes */
@@ -253,6 +228,61 @@ static int write_page(conn *c, uint64_t id, const void *buf)
   return err;
 }
 
+/* ---------------------------------------------------------- replacement */
+
+/*
+** Whether a page cannot stand in a stamped file: somebody else uses its tail,
+** or it is of another geometry. sqlite3_backup brings such pages from databases
+** that keep no 32 bytes free; a stamp would destroy content.
+*/
+static int is_foreign(const conn *c, const uint8_t *buf, uint64_t n,
+                      uint64_t off)
+{
+  const txn *t = &c->file->txn;
+  uint64_t size = t->start_size;
+  header h;
+  /* What restores a stamped file is not foreign by itself; in EXCLUSIVE locking
+  ** mode nothing tells where a rollback ends. */
+  if (!t->start_stamped || t->kind != TXN_FORWARD || c->overwrite)
+    return 0;
+  if (n != size || off % size != 0)
+    return 1;
+  header_parse(buf, (size_t)n, &h);
+  if (off == 0 &&
+      (!h.valid || h.page_size != size || h.reserve != PAGEDB_RECORD_SIZE))
+    return 1;
+  return !is_lock_page(off / size, (uint32_t)size) &&
+         !tail_is_ours(buf, (uint32_t)size);
+}
+
+/*
+** From here on pages go out as they are, and the join decides: if every page of
+** the file was written anew the file becomes what its page 1 says, else the
+** transaction is refused, and the journal restores what it did. Pages that went
+** out with a stamp so far go out once more, without.
+*/
+static int begin_replacing(conn *c)
+{
+  shared *s = c->file;
+  txn *t = &s->txn;
+  uint32_t size = t->start_size;
+  int rc = SQLITE_OK;
+  uint8_t *page = os_aligned_alloc(4096, size < 4096 ? 4096 : size);
+  if (page == NULL)
+    return SQLITE_IOERR_NOMEM;
+  t->replacing = 1;
+  txn_overwrite(c);
+  for (uint64_t id = 0; rc == SQLITE_OK && id < t->end / size; id++) {
+    if (!bitmap_has(&t->written, id))
+      continue;
+    rc = x_read(&c->base, page, (int)size, (sqlite3_int64)(id * size));
+    if (rc == SQLITE_OK)
+      rc = shared_report(s, write_page(c, id, page), SQLITE_IOERR_WRITE);
+  }
+  os_aligned_free(page);
+  return rc;
+}
+
 /* Much that is dirty is written early: the journal is safe by now, and the join
 ** has less to do. */
 static int write_early(conn *c, uint64_t n)
@@ -300,7 +330,7 @@ static int write_any(conn *c, const void *buf, uint64_t n, uint64_t off)
   t->unjoined = 1;
   int whole = size != 0 && n == size && off % size == 0;
   if (whole && atomic_load(&s->unsure) &&
-      !pagedb_is_lock_page(off / size, (uint32_t)size) &&
+      !is_lock_page(off / size, (uint32_t)size) &&
       !tail_is_ours(buf, (uint32_t)size))
     t->foreign = 1;
   int err = whole && t->kind == TXN_FORWARD ? write_page(c, off / size, buf)
@@ -326,9 +356,11 @@ int x_write(sqlite3_file *f, const void *buf, int n, sqlite3_int64 off)
     err = back_to_the_start(c);
   if (err != PAGEDB_OK)
     return shared_report(s, err, SQLITE_IOERR_WRITE);
-  int rc = refused(c, buf, (uint64_t)n, (uint64_t)off);
-  if (rc != SQLITE_OK)
-    return rc;
+  if (is_foreign(c, buf, (uint64_t)n, (uint64_t)off)) {
+    int rc = begin_replacing(c);
+    if (rc != SQLITE_OK)
+      return rc;
+  }
   err = write_any(c, buf, (uint64_t)n, (uint64_t)off);
   return shared_report(s, err, SQLITE_IOERR_WRITE);
 }

@@ -1,0 +1,198 @@
+#!/usr/bin/env tclsh
+# judge.tcl ?-propose? OUT VERSION CONFIG
+#
+# Holds what run.tcl wrote to OUT against what is expected of that version of
+# SQLite in that configuration, and ends with a line
+#
+#   N passed, N failed, N expected to differ
+#
+# Expected differences are in expected/VERSION.txt, a line a case, its fields
+# separated by tabs:
+#
+#   where   globs of CONFIG/SUITE, separated by commas
+#   file    test file
+#   case    name of the test case, without the permutation's prefix; "*" for a
+#           file of which the cases themselves change from run to run
+#   class   why (below)
+#   line    where the case stands in the test file
+#   stock   the value that stock SQLite gives
+#   ours    the value that page-db gives
+#
+# A case that fails and is not listed is a failure. So is one that is listed and
+# passes, and a file that runs fewer cases than with stock SQLite
+# (results/VERSION-stock-SUITE.txt), unless its "FILE-aborted" is listed.
+#
+# -propose prints the lines that the list lacks, with the class that the file's
+# other lines have, or "?": to be read, judged, and put in by hand.
+#
+# Exit: 0 all as expected, 1 not.
+package require Tcl 8.6
+
+set classes {
+  size        a size, an offset or a count that is written down in the test
+  offset      the test edits the file at a fixed place, where now something else is
+  damage      the test damages the file by hand, and page-db says so before SQLite
+  reserve     the test sets or asks for the reserved bytes itself
+  bypass      the test goes around the default VFS, or looks at its files
+  stock       fails with stock SQLite as well
+}
+
+set propose 0
+if {[lindex $argv 0] eq "-propose"} {
+  set propose 1
+  set argv [lrange $argv 1 end]
+}
+lassign $argv out version config
+set here [file dirname [file normalize [info script]]]
+
+proc rows {path fields} {
+  set rows [list]
+  if {![file exists $path]} {
+    return $rows
+  }
+  set channel [open $path]
+  foreach line [split [string trimright [read $channel] \n] \n] {
+    if {$line eq "" || [string index $line 0] eq "#"} {
+      continue
+    }
+    set row [split $line \t]
+    if {[llength $row] != $fields} {
+      puts "judge: $path: not $fields fields: $line"
+      exit 1
+    }
+    lappend rows $row
+  }
+  close $channel
+  return $rows
+}
+
+proc applies {where suite} {
+  foreach glob [split $where ,] {
+    if {[string match $glob $::config/$suite]} {
+      return 1
+    }
+  }
+  return 0
+}
+
+# The permutation's name is before the case's.
+proc bare {suite case} {
+  if {[string first $suite. $case] == 0} {
+    return [string range $case [string length $suite.] end]
+  }
+  return $case
+}
+
+# ------------------------------------------------------------------------ line
+
+# The line of a test file that a case's name begins on: names are often put
+# together, so what is looked for gets shorter until it is found.
+proc line_of {file case} {
+  set path [file join $::tree test $file]
+  if {![info exists ::text($file)]} {
+    set ::text($file) ""
+    if {[file exists $path]} {
+      set channel [open $path]
+      fconfigure $channel -encoding iso8859-1
+      set ::text($file) [split [read $channel] \n]
+      close $channel
+    }
+  }
+  set names [list $case]
+  if {[regexp {^[^-]+-(.+)$} $case -> rest]} {
+    lappend names $rest
+  }
+  while {[string length [lindex $names 0]] > 1} {
+    foreach name $names {
+      set n 0
+      foreach line $::text($file) {
+        incr n
+        if {[regexp {^\s*(do_|test)} $line] && [string first $name $line] >= 0} {
+          return $n
+        }
+      }
+    }
+    set names [lmap name $names { regsub {[-.#]?[^-.#]*$} $name "" }]
+    set names [lsearch -all -inline -not -exact $names ""]
+    if {[llength $names] == 0} {
+      break
+    }
+  }
+  return 0
+}
+
+# ----------------------------------------------------------------------- judge
+
+set results [rows $out/results.txt 6]
+set failures [rows $out/failures.txt 5]
+set listed [rows $here/expected/$version.txt 7]
+set tree $here/../build/sqlite/$version/src
+
+foreach row $listed {
+  lassign $row where file case class
+  if {![dict exists $classes $class]} {
+    puts "judge: expected/$version.txt: $file $case: no class '$class'"
+    exit 1
+  }
+  set class_of($file) $class
+}
+
+set cases 0
+set expected 0
+set bad [list]
+set proposals [list]
+set whole [list]
+
+foreach row $results {
+  lassign $row suite file n
+  incr cases $n
+  set ran($suite,$file) $n
+}
+foreach row $listed {
+  lassign $row where file case
+  foreach result $results {
+    lassign $result suite name
+    if {$name eq $file && [applies $where $suite]} {
+      set want($suite,$file,$case) 1
+    }
+  }
+}
+foreach row $failures {
+  lassign $row suite file case stock ours
+  set case [bare $suite $case]
+  set met($suite,$file,$case) 1
+  if {[info exists want($suite,$file,$case)] || [info exists want($suite,$file,*)]} {
+    incr expected
+    set met($suite,$file,*) 1
+    continue
+  }
+  lappend bad "differs   $suite $file $case\n            stock: $stock\n            ours:  $ours"
+  set class [expr {[info exists class_of($file)] ? $class_of($file) : "?"}]
+  lappend proposals [join [list [lindex [split $config +] 0]*/* $file $case $class \
+    [line_of $file $case] $stock $ours] \t]
+}
+foreach key [lsort [array names want]] {
+  if {![info exists met($key)]} {
+    lappend bad "passes    [string map {, " "} $key]: listed as different"
+  }
+}
+foreach suite [lsort -unique [lmap row $results { lindex $row 0 }]] {
+  foreach row [rows $here/results/$version-stock-$suite.txt 6] {
+    lassign $row - file n
+    if {[info exists ran($suite,$file)] && $ran($suite,$file) < $n &&
+        ![info exists want($suite,$file,$file-aborted)] &&
+        ![info exists want($suite,$file,*)]} {
+      lappend bad "fewer     $suite $file: $ran($suite,$file) of $n cases"
+    }
+  }
+}
+
+if {$propose} {
+  puts [join $proposals \n]
+  exit 0
+}
+foreach line $bad {
+  puts $line
+}
+puts "[expr {$cases - [llength $failures]}] passed, [llength $bad] failed, $expected expected to differ"
+exit [expr {[llength $bad] > 0}]

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# SQLite's other test programs on page-db: correctness, not speed.
+#
+#   programs.sh            SQLITE=3.53.4, CONFIG=stamped|plain (both), ROUNDS=20
+#
+#   mptester       several processes, one database; in plain mode also with stock
+#                  SQLite in every second process
+#   threadtest3    threads
+#   rollback-test  a process dies with a hot journal, or a hot WAL
+#   speedtest1     its own check of the content, beside stock SQLite's
+#   kvtest         blobs, and their sizes
+#   fuzzcheck      SQLite's corpora of hostile SQL and databases, where they
+#                  work on a file
+#
+# One line for each, ok or FAIL. Exit: 0 all ok, 1 not, 3 no sources.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$here")
+version=${SQLITE:-3.53.4}
+rounds=${ROUNDS:-20}
+"$here/build.sh" "$version" normal mptester threadtest3 rollback-test speedtest1 kvtest \
+  fuzzcheck || exit $?
+bin=$root/build/sqlite/$version/normal
+src=$root/build/sqlite/$version/src
+work=$root/build/sqlite/$version/programs
+rm -rf "$work"
+mkdir -p "$work"
+cd "$work" || exit 1
+unset PAGEDB_STAMP PAGEDB_DIRECT PAGEDB_FETCH PAGEDB_SUITE
+passed=0
+failed=0
+
+# verdict NAME STATUS LOG
+verdict() {
+  if [ "$2" -eq 0 ]; then
+    echo "ok    $1"
+    passed=$((passed + 1))
+  else
+    echo "FAIL  $1"
+    tail -15 "$3" | sed 's/^/      /'
+    failed=$((failed + 1))
+  fi
+}
+
+# Every second client of mptester runs without page-db: it starts its clients by
+# the name that it was called by.
+cat >mixed <<EOF
+#!/usr/bin/env bash
+for ((i = 1; i < \$#; i++)); do
+  if [ "\${!i}" = --client ]; then
+    j=\$((i + 1))
+    [ \$((\${!j} % 2)) -eq 0 ] || export PAGEDB_SUITE=off
+  fi
+done
+exec "$bin/mptester" "\$@"
+EOF
+chmod +x mixed
+
+mptest() {
+  local name=$1 how=$2 script mode
+  for script in crash01 multiwrite01; do
+    for mode in DELETE WAL; do
+      rm -f mp.db*
+      (exec -a "$how" "$bin/mptester" mp.db "$src/mptest/$script.test" --repeat "$rounds" \
+        --journalmode "$mode" --timeout 20000) >mp.log 2>&1 </dev/null
+      status=$?
+      grep -q '^Summary: 0 errors' mp.log || status=1
+      verdict "mptester $script $mode, $name" $status mp.log
+    done
+  done
+}
+
+# What speedtest1 finds in the database must be what stock SQLite finds.
+speedtest() {
+  local size=10
+  rm -f st.db*
+  PAGEDB_SUITE=off "$bin/speedtest1" --size $size --verify st.db >st.stock 2>&1 </dev/null
+  rm -f st.db*
+  "$bin/speedtest1" --size $size --verify st.db >st.log 2>&1 </dev/null
+  status=$?
+  hash=$(grep -i 'hash' st.log)
+  [ -n "$hash" ] && [ "$hash" = "$(grep -i 'hash' st.stock)" ] || status=1
+  verdict "speedtest1 --verify, $1" $status st.log
+}
+
+rollback() {
+  local mode status
+  for mode in -rollback -wal; do
+    rm -f rb.db*
+    "$bin/rollback-test" new rb.db >rb.log 2>&1 </dev/null
+    "$bin/rollback-test" crash $mode rb.db >>rb.log 2>&1 </dev/null
+    "$bin/rollback-test" check rb.db >>rb.log 2>&1 </dev/null
+    status=$?
+    verdict "rollback-test $mode, $1" $status rb.log
+  done
+}
+
+kv() {
+  local status=0 order
+  rm -f kv.db*
+  "$bin/kvtest" init kv.db --count 2000 --size 10000 --variance 3000 >kv.log 2>&1 </dev/null || status=1
+  for order in --random --desc --update; do
+    "$bin/kvtest" run kv.db --count 500 --blob-api $order --integrity-check >>kv.log 2>&1 </dev/null || status=1
+  done
+  verdict "kvtest, $1" $status kv.log
+}
+
+for config in ${CONFIG:-stamped plain}; do
+  case $config in
+  stamped) unset PAGEDB_STAMP ;;
+  plain) export PAGEDB_STAMP=off ;;
+  esac
+  mptest "$config" "$bin/mptester"
+  [ "$config" = plain ] && mptest "plain, every second process stock" "$work/mixed"
+  rm -f tt.db*
+  "$bin/threadtest3" >tt.log 2>&1 </dev/null
+  verdict "threadtest3, $config" $? tt.log
+  rollback "$config"
+  speedtest "$config"
+  kv "$config"
+  "$bin/fuzzcheck" --native-vfs --limit-mem 200M -q "$src"/test/fuzzdata[1-4].db >fz.log 2>&1 </dev/null
+  verdict "fuzzcheck --native-vfs, $config" $? fz.log
+done
+echo "$passed passed, $failed failed"
+[ -z "${PAGEDB_TALLY:-}" ] || echo "$passed $failed" >>"$PAGEDB_TALLY"
+[ $failed -eq 0 ]
