@@ -3,7 +3,7 @@
 #   make              build/pagedb.so, the libraries, the tests
 #   make demo         install what it needs, and show the main job
 #   make check        install what is missing (deps), then all tests: check-quick,
-#                     sanitizers, valgrind, model, fuzz
+#                     sanitizers, valgrind, model, fuzz, SQLite's suite
 #   make check-quick  all tests once, the example, format of the sources
 #   make check-asan check-ubsan check-tsan check-valgrind
 #   make check-model  the frame protocol, checked by Spin
@@ -11,6 +11,12 @@
 #   make check-process    several processes, kill -9, at length
 #   make check-real check-clients check-demo   real databases, real programs
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
+#   make sqlite-test  SQLite's own test suite on page-db; options: SQLITE=3.53.4
+#                     SUITE=veryquick|full|all|PERMUTATION|FILE.test
+#                     CONFIG=stamped|plain|parent|stock, and +fetch; BUILD=debug|asan
+#   make sqlite-programs   SQLite's mptester, threadtest3, ... on page-db
+#   make check-sqlite the part of these that `make check` runs
+#   make sqlite-test-all   all of it, hours; sqlite-test-docs writes docs/sqlite-tests.md
 #   make bench-core   ns per operation; make bench-docs writes docs/benchmarks.md
 #   make deps format install uninstall clean help
 #
@@ -76,6 +82,7 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-real check-clients check-demo check-windows check-aarch64 \
+        sqlite-test sqlite-programs check-sqlite sqlite-test-all sqlite-test-docs \
         check-format check-header bench-core bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
@@ -196,6 +203,19 @@ check-fuzz:
 
 check-windows check-aarch64:
 	tests/cross/run.sh $(@:check-%=%)
+
+# The glue has to be of the same kind as testfixture.
+GLUE_FOR := build/$(if $(filter asan,$(BUILD)),asan,normal)/libpagedb_suite.so
+
+sqlite-test sqlite-programs:
+	$(MAKE) --no-print-directory VARIANT=$(if $(filter asan,$(BUILD)),asan,normal) $(GLUE_FOR)
+	$(if $(filter sqlite-test,$@),sqlite-tests/run.sh,sqlite-tests/programs.sh)
+
+check-sqlite sqlite-test-all: $(GLUE)
+	sqlite-tests/all.sh $(@:check-sqlite=check)
+
+sqlite-test-docs:
+	sqlite-tests/report.tcl
 
 check-format:
 	@if command -v clang-format >/dev/null; then \

@@ -81,6 +81,7 @@ fi
 
 rm -rf "$out"
 mkdir -p "$out"
+fs=$(stat -f -c %T "$out")
 export PAGEDB_SUITE_REPORT=$out/opened.txt
 : >"$PAGEDB_SUITE_REPORT"
 chmod 666 "$PAGEDB_SUITE_REPORT"
@@ -90,7 +91,7 @@ began=$(date +%s)
 "$runner" "$fixture" "$src" "$out" "$suite" $patterns || exit 1
 seconds=$(($(date +%s) - began))
 if [ "$base" != stock ]; then
-  awk -v fs="$(stat -f -c %T "$out")" '{ n += $1; d += $2 }
+  awk -v fs="$fs" '{ n += $1; d += $2 }
     END { print n + 0 " database files opened, " d + 0 " of them direct (" fs ")" }' \
     "$PAGEDB_SUITE_REPORT"
 fi
@@ -99,12 +100,16 @@ if ! grep -qs . "$here/expected/$version.txt"; then
 fi
 "$here/judge.tcl" "$out" "$version" "$config" >"$out/judged.txt"
 status=$?
-tail -40 "$out/judged.txt"
-[ "$(wc -l <"$out/judged.txt")" -le 40 ] || echo "suite: all of them: $out/judged.txt"
+[ "$(wc -l <"$out/judged.txt")" -le 40 ] || echo "suite: the last 40 of $out/judged.txt"
 if [ "${KEEP:-0}" = 1 ]; then
+  kind=$config
+  [ "$build" = normal ] || kind=$kind,$build
+  [ "$fs" != tmpfs ] || kind=$kind,tmpfs
   {
-    echo "# SQLite $(cat "$src/VERSION"), $config, $suite, $build: $(tail -1 "$out/judged.txt"); $seconds s"
+    echo "# $(cat "$src/VERSION") $kind $suite: $(tail -1 "$out/judged.txt"), $seconds s"
+    echo "# suite, file, cases, errors, milliseconds, end"
     sort "$out/results.txt"
-  } >"$here/results/$version-$config-$suite.txt"
+  } >"$here/results/$version-$kind-$suite.txt"
 fi
+tail -40 "$out/judged.txt"
 exit $status

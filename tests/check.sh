@@ -6,7 +6,7 @@ trap 'rm -f "$tally"' EXIT
 export PAGEDB_TALLY=$tally
 status=0
 for target in check-quick check-process check-real check-clients check-demo check-asan check-ubsan \
-  check-tsan check-valgrind check-model check-fuzz; do
+  check-tsan check-valgrind check-model check-fuzz check-sqlite; do
   echo "== $target"
   if ! make --no-print-directory "$target"; then
     echo "FAIL  $target"

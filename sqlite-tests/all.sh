@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Many runs of SQLite's suite, one after the other.
+#
+#   all.sh check             what `make check` runs: minutes
+#   all.sh sqlite-test-all   every configuration, three versions: hours; each run's
+#                            summary is stored in results/
+#
+# Ends with the sum. Exit: 0 all as expected, 1 not.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+passed=0
+failed=0
+
+# one SQLITE CONFIG SUITE [PATTERNS]
+one() {
+  local log status
+  log=$(mktemp)
+  echo "-- SQLite $1, $2, $3${4:+: $4}"
+  SQLITE=$1 CONFIG=$2 SUITE=$3 PATTERNS=${4:-} "$here/run.sh" 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+  if [ "$status" -eq 3 ]; then
+    echo "skipped SQLite $1: its source package cannot be fetched"
+  else
+    tail -1 "$log" | grep -q ' passed, ' || echo "0 passed, 1 failed" >>"$log"
+    passed=$((passed + $(tail -1 "$log" | awk '{ print $1 }')))
+    failed=$((failed + $(tail -1 "$log" | awk '{ print $3 }')))
+  fi
+  rm -f "$log"
+}
+
+programs() {
+  SQLITE=$1 ROUNDS=$2 "$here/programs.sh" || [ $? -eq 3 ] || failed=$((failed + 1))
+}
+
+# Ours stands above the VFSes that simulate a crash.
+crash="crash.test crash2.test crash3.test crash4.test crash6.test crash7.test crash8.test
+  crash9.test crashM.test walcrash.test walcrash2.test walcrash4.test writecrash.test"
+permutations="journaltest wal coverage-wal coverage-pager inmemory_journal memsubsys1 mmap
+  exclusive exclusive-truncate persistent_journal persistent_journal_error no_journal
+  no_journal_error truncate_journal autovacuum_crash autovacuum_ioerr"
+
+case ${1:-} in
+check)
+  one 3.53.4 stamped veryquick
+  one 3.53.4 plain veryquick
+  one 3.53.4 stamped full "$crash"
+  one 3.40.1 stamped veryquick "wal*.test pager*.test vacuum*.test backup*.test journal*.test
+    jrnlmode*.test lock*.test savepoint*.test trans*.test corrupt*.test"
+  programs 3.53.4 3
+  ;;
+sqlite-test-all)
+  export KEEP=1
+  for version in 3.40.1 3.46.1 3.53.4; do
+    for suite in veryquick full; do
+      for config in stock plain stamped; do
+        one $version $config $suite
+      done
+    done
+    one $version stamped+fetch veryquick
+    one $version plain+fetch veryquick
+    one $version parent veryquick
+    for suite in $permutations; do
+      one $version stock "$suite"
+      one $version stamped "$suite"
+    done
+    programs $version 20
+  done
+  BUILD=debug one 3.53.4 stamped veryquick
+  BUILD=asan one 3.53.4 stamped veryquick
+  SUITE_DIR=/dev/shm/pagedb-suite one 3.53.4 stamped veryquick
+  ;;
+*)
+  echo "usage: all.sh check|sqlite-test-all" >&2
+  exit 2
+  ;;
+esac
+echo "SQLite's suite: $passed passed, $failed failed"
+[ -z "${PAGEDB_TALLY:-}" ] || echo "$passed $failed" >>"$PAGEDB_TALLY"
+[ $failed -eq 0 ]
