@@ -175,7 +175,7 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. The
 # sanitizers run them.
-FORKING := $(addprefix $(OUT)/test_vfs_,damage process state threads)
+FORKING := $(addprefix $(OUT)/test_vfs_,damage process recover state threads)
 
 check-valgrind: variant
 	PAGEDB_TEST_SCALE=small \

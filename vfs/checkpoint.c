@@ -14,7 +14,9 @@
 ** restarted only after the xSync at the end. Until then every page written
 ** here is still in it. One thing is not: a page behind the file's former end
 ** that SQLite never writes. So before a page 1 that counts more pages goes to
-** disk (it comes first), those are made stamped zero pages, and synced.
+** disk (it comes first), those are made stamped zero pages, and synced. Only
+** those that are not there or all zero: a partial checkpoint may leave page 1
+** for later and bring in pages behind the count that it still has.
 **
 ** The observer: a page that cannot be stamped has to be refused before the
 ** commit, that is, when it enters the WAL. So the WAL of a stamped database is
@@ -112,7 +114,7 @@ static int ckpt_page1(conn *c, const uint8_t *buf, uint32_t n)
       h.count > from) {
     bitmap set = {0};
     ckpt_set(c, &set);
-    err = fill_holes(c, from, h.count, &set, s->ckpt_lsn, &filled);
+    err = fill_holes(c, from, h.count, &set, 1, s->ckpt_lsn, &filled);
     bitmap_clear(&set);
   }
   if (err == PAGEDB_OK && filled > 0)

@@ -181,6 +181,11 @@ static int sync_control(conn *c, void *arg)
   int rc = txn_join(c);
   if (rc != SQLITE_OK)
     return rc;
+  /* A playback is done; what this connection writes now is new. */
+  if (c->lock == SQLITE_LOCK_EXCLUSIVE || c->no_lock) {
+    c->journal = JOURNAL_UNSEEN;
+    c->reserved = 1;
+  }
   return parent_control(c, SQLITE_FCNTL_SYNC, arg);
 }
 

@@ -32,6 +32,7 @@
 #include <string.h>
 
 #include "../core/endian.h"
+#include "../core/fault.h"
 #include "vfs_int.h"
 
 /* ------------------------------------------------- pages without content */
@@ -48,7 +49,8 @@ static int write_zero_page(conn *c, uint64_t id, uint64_t lsn)
   return pages_write_one(s, id, page, lsn, OUT_STAMP);
 }
 
-static int is_sound(conn *c, uint64_t id, int *sound)
+/* Verifies; with blank_only also whatever is there and is not zero. */
+static int is_sound(conn *c, uint64_t id, int blank_only, int *sound)
 {
   shared *s = c->file;
   uint32_t size = atomic_load(&s->page_size);
@@ -58,14 +60,16 @@ static int is_sound(conn *c, uint64_t id, int *sound)
     return PAGEDB_ENOMEM;
   int err = io_read_page(s, id, page, &got);
   *sound = err == PAGEDB_OK &&
-           pages_verify(s, page, got, size, id, NULL) == PAGEDB_OK;
+           (pages_verify(s, page, got, size, id, NULL) == PAGEDB_OK ||
+            (blank_only && !all_zero(page, got)));
   return err;
 }
 
-static int fill_one(conn *c, uint64_t id, uint64_t lsn, uint64_t *filled)
+static int fill_one(conn *c, uint64_t id, int blank_only, uint64_t lsn,
+                    uint64_t *filled)
 {
   int sound = 0;
-  int err = is_sound(c, id, &sound);
+  int err = is_sound(c, id, blank_only, &sound);
   if (err != PAGEDB_OK || sound)
     return err;
   ++*filled;
@@ -78,7 +82,7 @@ uint64_t durable_end(uint64_t count, uint64_t bytes, uint32_t page_size)
 }
 
 int fill_holes(conn *c, uint64_t from, uint64_t to, const bitmap *written,
-               uint64_t lsn, uint64_t *filled)
+               int blank_only, uint64_t lsn, uint64_t *filled)
 {
   uint32_t size = atomic_load(&c->file->page_size);
   int err = PAGEDB_OK;
@@ -88,18 +92,27 @@ int fill_holes(conn *c, uint64_t from, uint64_t to, const bitmap *written,
                             "the set of pages that were written");
   for (uint64_t id = from; id < to && err == PAGEDB_OK; id++)
     if (!bitmap_has(written, id) && !is_lock_page(id, size))
-      err = fill_one(c, id, lsn, filled);
+      err = fill_one(c, id, blank_only, lsn, filled);
   return err;
+}
+
+/* A leaf whose sector cannot be read is written blindly. */
+static int mend_leaf(conn *c, uint64_t id, uint64_t lsn)
+{
+  uint64_t filled = 0;
+  int err = fill_one(c, id, 0, lsn, &filled);
+  return err == PAGEDB_EIO ? write_zero_page(c, id, lsn) : err;
 }
 
 int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn)
 {
   shared *s = c->file;
   uint32_t size = atomic_load(&s->page_size);
-  uint64_t count = get_be32(page1 + HEADER_PAGE_COUNT), filled = 0;
+  uint64_t count = get_be32(page1 + HEADER_PAGE_COUNT);
   uint64_t trunk = get_be32(page1 + HEADER_FREE_TRUNK);
   uint8_t *copy = os_aligned_alloc(4096, size < 4096 ? 4096 : size);
-  int err = copy == NULL ? PAGEDB_ENOMEM : PAGEDB_OK;
+  int err = copy == NULL ? PAGEDB_ENOMEM : PAGEDB_OK, failed = PAGEDB_OK;
+  pagedb_fault first = {0};
   /* The list is as untrusted as any page: at most `count` trunks. */
   for (uint64_t n = 0;
        err == PAGEDB_OK && trunk > 1 && trunk <= count && n < count; n++) {
@@ -112,16 +125,23 @@ int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn)
     if (err != PAGEDB_OK)
       break;
     uint32_t leaves = get_be32(copy + 4);
-    for (uint32_t i = 0; err == PAGEDB_OK && i < leaves && 12 + 4 * i <= size;
-         i++) {
+    for (uint32_t i = 0; i < leaves && 12 + 4 * i <= size; i++) {
       uint64_t leaf = get_be32(copy + 8 + 4 * (size_t)i);
+      int one = PAGEDB_OK;
       if (leaf > 1 && leaf <= count && !is_lock_page(leaf - 1, size))
-        err = fill_one(c, leaf - 1, lsn, &filled);
+        one = mend_leaf(c, leaf - 1, lsn);
+      if (one != PAGEDB_OK && failed == PAGEDB_OK) {
+        failed = one;
+        first = *pagedb_last_fault();
+      }
     }
     trunk = get_be32(copy);
   }
   os_aligned_free(copy);
-  return err;
+  if (err != PAGEDB_OK || failed == PAGEDB_OK)
+    return err;
+  fault_restore(&first);
+  return failed;
 }
 
 /* ---------------------------------------------------- through the file */
@@ -156,6 +176,29 @@ static int wants_stamp(const conn *c, const uint8_t *page, uint64_t id, int all)
           covers_page(&s->txn, &s->txn.written, id, size));
 }
 
+/* Pages [first, first + n) as they are on disk. Where they cannot be read
+** together one by one, leaving out those that no stamp is for: a bad sector
+** somewhere else must not keep a journal from being played back. */
+static int read_chunk(conn *c, uint8_t *chunk, uint64_t first, uint32_t n,
+                      int all, size_t *got)
+{
+  shared *s = c->file;
+  uint32_t size = atomic_load(&s->page_size);
+  os_iov iov = {chunk, (size_t)n * size};
+  int err = io_read_pages(s, &iov, 1, first * size, got);
+  if (err != PAGEDB_EIO || all)
+    return err;
+  *got = 0;
+  err = PAGEDB_OK;
+  for (uint32_t i = 0; i < n && err == PAGEDB_OK; i++) {
+    size_t one = size;
+    if (covers_page(&s->txn, &s->txn.raw, first + i, size))
+      err = io_read_page(s, first + i, chunk + (size_t)i * size, &one);
+    *got += one;
+  }
+  return err;
+}
+
 /* Stamp those pages of a chunk that want one. */
 static int stamp_chunk(conn *c, uint8_t *chunk, uint64_t first, uint32_t n,
                        int all, int *foreign)
@@ -163,8 +206,7 @@ static int stamp_chunk(conn *c, uint8_t *chunk, uint64_t first, uint32_t n,
   shared *s = c->file;
   uint32_t size = atomic_load(&s->page_size);
   size_t got = 0;
-  os_iov iov = {chunk, (size_t)n * size};
-  int err = io_read_pages(s, &iov, 1, first * size, &got);
+  int err = read_chunk(c, chunk, first, n, all, &got);
   for (uint32_t i = 0; err == PAGEDB_OK && i < n && !*foreign; i++) {
     uint64_t id = first + i;
     uint8_t *page = chunk + (size_t)i * size;
@@ -177,6 +219,15 @@ static int stamp_chunk(conn *c, uint8_t *chunk, uint64_t first, uint32_t n,
       err = pages_write_one(s, id, page, s->txn.lsn, OUT_STAMP);
   }
   return err;
+}
+
+/* The guard of a file that was plain waits for the commit. */
+static int stamp_page_1(shared *s, uint8_t *page, uint32_t size)
+{
+  stamp_out(page, size, 0, s->txn.lsn);
+  if (s->txn.guard_later)
+    page[GUARD_AT] = unguarded(page[GUARD_AT]);
+  return io_write(s, page, size, 0);
 }
 
 /* Stamp the pages that went out without one, or all; page 1, with the guard,
@@ -201,8 +252,8 @@ static int stamp_raw(conn *c, int all, uint64_t count, int *foreign)
       (all || covers_page(&s->txn, &s->txn.raw, 0, size))) {
     size_t got = 0;
     err = io_read_page(s, 0, chunk, &got);
-    if (err == PAGEDB_OK)
-      err = pages_write_one(s, 0, chunk, s->txn.lsn, OUT_STAMP);
+    if (err == PAGEDB_OK && !*foreign)
+      err = stamp_page_1(s, chunk, size);
   }
   os_aligned_free(chunk);
   return err;
@@ -264,7 +315,7 @@ static int join_sure(conn *c, const header *h)
   if (atomic_load(&s->stamped) && h->valid)
     err = fill_holes(c,
                      durable_end(t->start_count, t->start_bytes, t->start_size),
-                     h->count, &t->written, t->lsn, &filled);
+                     h->count, &t->written, 0, t->lsn, &filled);
   if (err == PAGEDB_OK)
     err = flush(c);
   /* sqlite3_backup may have given a plain file another page size. */
@@ -277,7 +328,7 @@ static int join_sure(conn *c, const header *h)
   return err;
 }
 
-static int becomes_stamped(const conn *c, const header *h)
+static int becomes_stamped(const conn *c, const uint8_t *head, const header *h)
 {
   const shared *s = c->file;
   const txn *t = &s->txn;
@@ -287,7 +338,13 @@ static int becomes_stamped(const conn *c, const header *h)
     return 1;
   if (t->joined || t->kind == TXN_PLAYBACK || !c->want_stamps)
     return 0;
-  return t->start_bytes == 0 || c->overwrite;
+  if (t->start_bytes == 0)
+    return 1;
+  /* A VACUUM that failed restores page 1; one that goes well changes at least
+  ** the schema's cookie. */
+  return c->overwrite && memcmp(head + HEADER_CHANGE_COUNTER,
+                                t->start_head + HEADER_CHANGE_COUNTER,
+                                HEADER_COOKIE + 4 - HEADER_CHANGE_COUNTER) != 0;
 }
 
 /* The file will be stamped: give a stamp to everything that has none. */
@@ -306,6 +363,7 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
   ** out; what went out before is read again. Where a foreign tail was seen, it
   ** may be gone by now (a rollback): the file will tell. */
   atomic_store(&s->out, all || t->foreign ? OUT_RAW : OUT_STAMP);
+  t->guard_later = !t->start_stamped && t->start_bytes > 0;
   int err = flush(c);
   pthread_mutex_lock(&s->lock);
   if (err == PAGEDB_OK)
@@ -315,13 +373,19 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
     err = stamp_raw(c, all, count, foreign);
   if (err != PAGEDB_OK || *foreign)
     return err;
-  if (!all)
+  /* In a playback the journal has whatever page the transaction changed; the
+  ** others are as they were, and the count on disk may be the transaction's. */
+  if (!all && t->kind == TXN_FORWARD)
     err = fill_holes(c,
                      durable_end(t->start_count, t->start_bytes, t->start_size),
-                     h->count, &t->written, t->lsn, &filled);
-  if (err == PAGEDB_OK && (t->kind == TXN_PLAYBACK || t->joined))
-    err = mend_leaves(c, head, t->lsn);
-  return err;
+                     h->count, &t->written, 0, t->lsn, &filled);
+  if (err != PAGEDB_OK || (t->kind != TXN_PLAYBACK && !t->joined))
+    return err;
+  err = mend_leaves(c, head, t->lsn);
+  /* Nobody needs what a free leaf holds. */
+  if (err == PAGEDB_EIO)
+    shared_report(s, err, SQLITE_IOERR_WRITE);
+  return err == PAGEDB_EIO ? PAGEDB_OK : err;
 }
 
 /* The first page that a replacement did not write, counted from 1; 0: none. */
@@ -392,9 +456,11 @@ static int publish(shared *s, const header *h, int stamped)
 static int join_unsure(conn *c, const uint8_t *head, const header *h)
 {
   shared *s = c->file;
-  int stamped = becomes_stamped(c, h), foreign = 0;
+  int stamped = becomes_stamped(c, head, h), foreign = 0;
   int err = stamped ? stamp_all(c, head, h, &foreign) : PAGEDB_OK;
   stamped = stamped && !foreign;
+  if (!stamped)
+    s->txn.guard_later = 0;
   if (err == PAGEDB_OK && !stamped) {
     int rc = check_replacement(c, h);
     if (rc != SQLITE_OK)
@@ -413,7 +479,12 @@ int txn_join(conn *c)
   uint8_t head[HEADER_BYTES];
   size_t got = 0;
   header h;
-  if (atomic_load(&s->writer) != c)
+  conn *writer = atomic_load(&s->writer);
+  if (writer != NULL && writer != c && c->lock == SQLITE_LOCK_EXCLUSIVE)
+    return shared_refuse(s, SQLITE_IOERR_WRITE,
+                         "two connections write at the same time: the locks of "
+                         "this file system do not work");
+  if (writer != c)
     return SQLITE_OK;
   atomic_fetch_add(&pagedb_globals.count.joins, 1);
   int err = page1_now(c, head, &got);
@@ -431,9 +502,7 @@ int txn_join(conn *c)
   t->unjoined = 0;
   t->since_flush = 0;
   /* What a playback restored is done; writes after it are a new transaction. */
-  if (t->kind == TXN_PLAYBACK) {
+  if (t->kind == TXN_PLAYBACK)
     txn_committed(c);
-    c->reserved = 1;
-  }
   return atomic_load(&s->failed) ? SQLITE_IOERR_FSYNC : SQLITE_OK;
 }

@@ -393,6 +393,8 @@ int x_lock(sqlite3_file *f, int level)
 {
   conn *c = (conn *)f;
   int before = c->lock;
+  if (CONN_IS_INHERITED(c))
+    return SQLITE_MISUSE;
   int rc = methods_lock(c, level);
   if (rc != SQLITE_OK)
     return rc;
@@ -416,6 +418,9 @@ int x_lock(sqlite3_file *f, int level)
 int x_unlock(sqlite3_file *f, int level)
 {
   conn *c = (conn *)f;
+  /* Locks are not inherited, and a mutex may be held for ever. */
+  if (CONN_IS_INHERITED(c))
+    return SQLITE_OK;
   if (level >= c->lock)
     return methods_unlock(c, level);
   txn_abandon(c);
@@ -423,8 +428,10 @@ int x_unlock(sqlite3_file *f, int level)
     c->overwrite = 0;
   c->fresh = 0;
   c->lock = level;
-  if (level <= SQLITE_LOCK_SHARED)
+  if (level <= SQLITE_LOCK_SHARED) {
     c->reserved = 0;
+    c->journal = JOURNAL_UNSEEN;
+  }
   continuity(c);
   return methods_unlock(c, level);
 }

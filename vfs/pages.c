@@ -32,7 +32,7 @@ static uint8_t *tail_of(void *page, uint32_t size)
   return (uint8_t *)page + size - PAGEDB_RECORD_SIZE;
 }
 
-static int all_zero(const uint8_t *p, size_t n)
+int all_zero(const uint8_t *p, size_t n)
 {
   return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
 }

@@ -82,14 +82,29 @@ static int read_header(conn *c, uint8_t *buf, size_t n, uint64_t off)
 
 /* ------------------------------------------------------------------- pages */
 
-/* Behind the durable end of the file anything may stand (SQLite does not write
-** every page of a file that grows), and means nothing. */
-static int behind_the_end(const conn *c, uint64_t id)
+/* Whether nobody ever wrote the page. */
+static int is_blank(conn *c, uint64_t id)
+{
+  size_t got = 0;
+  uint8_t *page = conn_bounce(c);
+  return page != NULL && io_read_page(c->file, id, page, &got) == PAGEDB_OK &&
+         all_zero(page, got);
+}
+
+/*
+** Behind the durable end of the file anything may stand (SQLite does not write
+** every page of a file that grows), and means nothing. In WAL mode the count on
+** disk is not that end: a partial checkpoint may have brought in pages behind it,
+** so there only what nobody wrote means nothing.
+*/
+static int behind_the_end(conn *c, uint64_t id)
 {
   const shared *s = c->file;
   uint64_t count = atomic_load(&s->count);
   if (count == 0 || id < count)
     return 0;
+  if (atomic_load(&s->wal))
+    return is_blank(c, id);
   return atomic_load(&s->writer) != c || !bitmap_has(&s->txn.written, id);
 }
 

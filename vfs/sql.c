@@ -266,7 +266,39 @@ static int pages_fill(conn *c, rows *out)
   return rc;
 }
 
-/* The file as it is on disk, under SHARED: our own if SQLite holds none. */
+/*
+** Hold SHARED while the file is looked at: through a statement, so that SQLite
+** knows of it, or another thread that shares the cache would have its lock taken
+** away. Where SQL cannot read the file (page 1 is damaged) by our own call, if
+** nobody shares it.
+*/
+static int hold(sqlite3 *db, const char *schema, conn *c, sqlite3_stmt **stmt,
+                int *locked)
+{
+  *stmt = NULL;
+  *locked = 0;
+  if (c->no_lock)
+    return SQLITE_OK;
+  char *sql =
+      sqlite3_mprintf("SELECT count(*) FROM \"%w\".sqlite_master", schema);
+  if (sql == NULL)
+    return SQLITE_NOMEM;
+  int rc = sqlite3_prepare_v2(db, sql, -1, stmt, NULL);
+  sqlite3_free(sql);
+  if (rc == SQLITE_OK && sqlite3_step(*stmt) == SQLITE_ROW)
+    return SQLITE_OK;
+  sqlite3_finalize(*stmt);
+  *stmt = NULL;
+  if (c->lock != SQLITE_LOCK_NONE)
+    return SQLITE_OK;
+  if (c->shared_cache)
+    return SQLITE_BUSY;
+  rc = x_lock(&c->base, SQLITE_LOCK_SHARED);
+  *locked = rc == SQLITE_OK;
+  return rc;
+}
+
+/* The file as it is on disk, under SHARED. */
 static int pages_gather(sqlite3 *db, const char *schema, rows *out,
                         char **message)
 {
@@ -280,12 +312,13 @@ static int pages_gather(sqlite3 *db, const char *schema, rows *out,
                         schema);
     return SQLITE_ERROR;
   }
-  int locked = c->lock == SQLITE_LOCK_NONE && !c->no_lock;
-  if (locked)
-    rc = x_lock(f, SQLITE_LOCK_SHARED);
+  sqlite3_stmt *stmt;
+  int locked;
+  rc = hold(db, schema, c, &stmt, &locked);
   if (rc == SQLITE_OK)
     rc = pages_fill(c, out);
-  if (locked && c->lock != SQLITE_LOCK_NONE)
+  sqlite3_finalize(stmt);
+  if (locked)
     x_unlock(f, SQLITE_LOCK_NONE);
   return rc;
 }

@@ -7,7 +7,8 @@
 **
 ** Stamping, in the order in which it reaches the disk:
 **   1. every page that has no valid stamp: its tail, which nobody uses; sync
-**   2. page 1: stamp, change counter one higher, no guard yet; sync
+**   2. page 1: stamp, change counter one higher, no guard yet (but where it was
+**      there before); sync
 **   3. the guard, one byte of the first sector (the CRC does not see it); sync
 ** A power cut before 3 leaves a plain file whose content is untouched; 3 is one
 ** sector. The higher change counter makes open connections of other processes
@@ -17,7 +18,8 @@
 ** verify: SQLite defines no content for them, so a cut there loses nothing.
 **
 ** Unstamping is one write to the first sector (guard off, counters up) and a
-** sync.
+** sync. The WAL may hold pages then, and they may be such as cannot be stamped:
+** that is what brings users here. A checkpoint takes them later, as they are.
 */
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,12 +66,12 @@ static int is_ok(void *arg, int n, char **value, char **name)
   return 0;
 }
 
-/* A journal that is played back, a WAL brought in. */
-static int make_quiet(conn *c, char **message)
+/* A journal that is played back, and a WAL brought in if it has to be empty. */
+static int make_quiet(conn *c, int empty_wal, char **message)
 {
   int rc = exec_on_schema(c, "SELECT count(*) FROM \"%w\".sqlite_master", NULL,
                           NULL);
-  if (rc == SQLITE_OK && atomic_load(&c->file->wal))
+  if (rc == SQLITE_OK && empty_wal && atomic_load(&c->file->wal))
     rc = sqlite3_wal_checkpoint_v2(*c->db, conn_schema(c),
                                    SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
   if ((rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_LOCKED)
@@ -107,7 +109,7 @@ static int file_is_empty(conn *c, const char *name, int flags)
   return rc == SQLITE_OK && (size == 0 || first == 0);
 }
 
-static int take_exclusive(conn *c, char **message)
+static int take_exclusive(conn *c, int empty_wal, char **message)
 {
   int rc = SQLITE_OK;
   for (int level = SQLITE_LOCK_SHARED;
@@ -122,7 +124,8 @@ static int take_exclusive(conn *c, char **message)
     return rc;
   if (!file_is_empty(c, sqlite3_filename_journal(c->name),
                      SQLITE_OPEN_MAIN_JOURNAL) ||
-      !file_is_empty(c, sqlite3_filename_wal(c->name), SQLITE_OPEN_WAL))
+      (empty_wal &&
+       !file_is_empty(c, sqlite3_filename_wal(c->name), SQLITE_OPEN_WAL)))
     return say(
         message, SQLITE_BUSY,
         "a journal or write-ahead log of the database is not empty: open "
@@ -235,7 +238,10 @@ static int stamp_page1(conn *c, uint64_t lsn)
   int err = io_read_page(s, 0, page, &got);
   if (err != PAGEDB_OK)
     return err;
-  page[GUARD_AT] = unguarded(page[GUARD_AT]);
+  /* What has the guard keeps it throughout: some page without a stamp is no
+  ** reason to lose it. */
+  if (!atomic_load(&s->stamped))
+    page[GUARD_AT] = unguarded(page[GUARD_AT]);
   bump_change_counter(page);
   pagedb_page_stamp(page, size, PAGEDB_TRAILING, 0, lsn);
   err = io_write(s, page, size, 0);
@@ -332,7 +338,7 @@ static int unstamp_locked(conn *c, char **message)
 static int exclusively(conn *c, int adopt, char **message, int unstamp)
 {
   int before = c->lock;
-  int rc = take_exclusive(c, message);
+  int rc = take_exclusive(c, !unstamp, message);
   if (rc == SQLITE_OK)
     rc = unstamp ? unstamp_locked(c, message) : stamp_locked(c, adopt, message);
   /* Without EXCLUSIVE the dirty pages in the pool are somebody else's. */
@@ -371,7 +377,7 @@ int stamp_file(conn *c, int adopt, char **message)
   /* Page 1 itself may be what has a stale stamp. */
   c->verify = 0;
   if (rc == SQLITE_OK)
-    rc = make_quiet(c, message);
+    rc = make_quiet(c, 1, message);
   if (rc == SQLITE_OK && adopt)
     rc = check_integrity(c, message);
   c->verify = verify;
@@ -384,7 +390,7 @@ int unstamp_file(conn *c, char **message)
   int rc = not_now(c, message);
   c->verify = 0;
   if (rc == SQLITE_OK)
-    rc = make_quiet(c, message);
+    rc = make_quiet(c, 0, message);
   c->verify = verify;
   return rc == SQLITE_OK ? exclusively(c, 0, message, 1) : rc;
 }

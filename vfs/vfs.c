@@ -27,7 +27,7 @@ static int x_device(sqlite3_file *f);
   .xCheckReservedLock = x_check_reserved, .xFileControl = x_control,           \
   .xSectorSize = x_sector_size, .xDeviceCharacteristics = x_device
 
-/* By version of the parent's methods: 1 has no shared memory. */
+/* By what the parent has: the first without shared memory. */
 static const sqlite3_io_methods methods[2] = {{.iVersion = 1, METHODS_1},
                                               {.iVersion = 3,
                                                METHODS_1,
@@ -204,7 +204,9 @@ static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
     return rc;
   }
   c->read_only = (granted & SQLITE_OPEN_READWRITE) == 0;
-  c->base.pMethods = &methods[c->parent->pMethods->iVersion >= 2];
+  c->shared_cache = (flags & SQLITE_OPEN_SHAREDCACHE) != 0;
+  c->base.pMethods = &methods[c->parent->pMethods->iVersion >= 2 &&
+                              c->parent->pMethods->xShmMap != NULL];
   if (out_flags != NULL)
     *out_flags = granted;
   return SQLITE_OK;
@@ -221,6 +223,10 @@ static int v_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *f,
     return open_database(vfs, name, (conn *)f, flags, out_flags);
   if (name != NULL && (flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL)))
     c = conn_by_name(sqlite3_filename_database(name));
+  if (c != NULL && (flags & SQLITE_OPEN_MAIN_JOURNAL) != 0 &&
+      (flags & SQLITE_OPEN_READWRITE) != 0)
+    c->journal =
+        (flags & SQLITE_OPEN_CREATE) != 0 ? JOURNAL_CREATED : JOURNAL_HOT;
   if (c != NULL)
     parent = c->file->parent;
   if (c != NULL && (flags & SQLITE_OPEN_WAL) != 0)

@@ -69,6 +69,7 @@ enum {
   HEADER_CHANGE_COUNTER = 24,
   HEADER_PAGE_COUNT = 28,
   HEADER_FREE_TRUNK = 32,
+  HEADER_COOKIE = 40,
   HEADER_VERSION_VALID_FOR = 92,
   VERSION_BYTES = 16 /* at 24: what SQLite compares */
 };
@@ -122,10 +123,12 @@ typedef struct txn {
   int unjoined;      /* writes since the last join */
   int foreign;       /* a page had a tail that is neither zero nor ours */
   int replacing;     /* a stamped file got a page that cannot be stamped */
+  int guard_later;   /* the guard is to be set once the commit is done */
   int start_stamped; /* when it began */
   uint32_t start_size;
   uint64_t start_bytes;
-  uint64_t start_count; /* durable page count */
+  uint64_t start_count;             /* durable page count */
+  uint8_t start_head[HEADER_BYTES]; /* with OVERWRITE */
   uint64_t end;         /* bytes: where the file ends once all is written */
   uint64_t since_flush; /* bytes taken in since the last early flush */
   uint64_t lsn;
@@ -143,6 +146,13 @@ typedef struct state {
   uint32_t salt[2];
   uint32_t backfill;
 } state;
+
+/* What a connection did with its journal since it has its lock. */
+typedef enum journal_use {
+  JOURNAL_UNSEEN,
+  JOURNAL_HOT,    /* opened as one that exists: it is played back */
+  JOURNAL_CREATED /* opened to be written */
+} journal_use;
 
 /* How pages go out. */
 typedef enum out_mode { OUT_RAW, OUT_STAMP } out_mode;
@@ -202,16 +212,18 @@ struct conn {
   conn *next;
   sqlite3 **db; /* from SQLITE_FCNTL_PDB; NULL: unknown */
   sqlite3_int64 mmap_limit;
-  int fetched;   /* pages that SQLite has by xFetch */
-  int lock;      /* SQLITE_LOCK_* that we hold */
-  int reserved;  /* RESERVED was taken, or a playback was joined, since NONE */
+  int fetched;  /* pages that SQLite has by xFetch */
+  int lock;     /* SQLITE_LOCK_* that we hold */
+  int reserved; /* RESERVED was taken, or there was a join, since NONE */
+  journal_use journal;
   int read_only; /* as granted */
   int verify;
-  int want_stamps; /* ask for reserved bytes in new databases */
-  int overwrite;   /* the file is written anew: VACUUM, a foreign backup */
-  int asked;       /* did so */
-  int nested;      /* a PRAGMA of ours runs inside one of the user's */
-  int no_lock;     /* nolock=1 or immutable=1: no lock calls will come */
+  int want_stamps;  /* ask for reserved bytes in new databases */
+  int overwrite;    /* the file is written anew: VACUUM, a foreign backup */
+  int asked;        /* did so */
+  int nested;       /* a PRAGMA of ours runs inside one of the user's */
+  int no_lock;      /* nolock=1 or immutable=1: no lock calls will come */
+  int shared_cache; /* other threads may use this connection's file */
   int immutable;
   int fresh;      /* head holds what a read of the header would give */
   int wal_check;  /* a WAL read lock was taken: compare at the barrier */
@@ -282,9 +294,9 @@ extern globals pagedb_globals;
 /* The page with the lock byte: never stamped, verified, filled or counted. */
 static inline int is_lock_page(uint64_t id, uint32_t size)
 {
-  return id == atomic_load_explicit(&pagedb_globals.lock_byte,
-                                    memory_order_relaxed) /
-                   size;
+  return id ==
+         atomic_load_explicit(&pagedb_globals.lock_byte, memory_order_relaxed) /
+             size;
 }
 
 /* The process's pool, made at first use; NULL: no memory. */
@@ -389,6 +401,8 @@ int pages_write_one(shared *s, uint64_t id, void *buf, uint64_t lsn,
 void keep_guard(const shared *s, uint8_t *page1);
 /* Put the stamp into a private copy of a page, and the guard into page 1. */
 void stamp_out(uint8_t *page, uint32_t size, uint64_t id, uint64_t lsn);
+/* 1 if all n bytes are zero. */
+int all_zero(const uint8_t *p, size_t n);
 /* Whether a tail is one that SQLite or we made: zeroes, or our magic. */
 int tail_is_ours(const uint8_t *page, uint32_t page_size);
 /* Verify a raw page of a stamped file; names a page without stamp as such. */
@@ -457,12 +471,14 @@ uint64_t durable_end(uint64_t count, uint64_t bytes, uint32_t page_size);
 /*
 ** Before a page 1 that counts more pages goes to disk: pages [from, to) that
 ** are neither in `written` nor sound become stamped zero pages. *filled counts
-** them.
+** them. With blank_only what is there and not zero stays as it is: in WAL mode a
+** partial checkpoint may have brought pages in, and left page 1 for later.
 */
 int fill_holes(conn *c, uint64_t from, uint64_t to, const bitmap *written,
-               uint64_t lsn, uint64_t *filled);
+               int blank_only, uint64_t lsn, uint64_t *filled);
 /* Free leaves of the list that page 1 on disk names, and that are not sound,
-** become stamped zero pages. SQLite defines no content for them. */
+** become stamped zero pages. SQLite defines no content for them. One that can be
+** neither read nor written does not keep it from the others. */
 int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn);
 
 /* ---------------------------------------------------------- checkpoint.c */

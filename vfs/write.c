@@ -30,9 +30,20 @@
 
 /* ------------------------------------------------------- birth and its end */
 
+/*
+** SQLite opens a hot journal without asking for it to be created, and takes no
+** RESERVED lock before it plays it back. EXCLUSIVE without RESERVED alone does
+** not tell: leaving WAL mode goes that way too. A journal that is hidden from us
+** by a VFS above leaves only the locks to go by.
+*/
 static txn_kind kind_of(const conn *c)
 {
-  return c->reserved || c->no_lock ? TXN_FORWARD : TXN_PLAYBACK;
+  if (c->journal == JOURNAL_HOT)
+    return TXN_PLAYBACK;
+  return c->reserved || c->no_lock || c->journal == JOURNAL_CREATED ||
+                 atomic_load(&c->file->wal)
+             ? TXN_FORWARD
+             : TXN_PLAYBACK;
 }
 
 /* How pages go out from here on. */
@@ -55,6 +66,10 @@ static int txn_begin(conn *c, uint32_t n)
   *t = (txn){.kind = kind_of(c)};
   atomic_store(&s->writer, c);
   err = io_size(s, &t->start_bytes);
+  if (err == PAGEDB_OK && c->overwrite) {
+    size_t got;
+    err = io_header(s, t->start_head, &got);
+  }
   if (err == PAGEDB_OK && t->start_bytes == 0) {
     /* The pager writes whole pages, so the first write tells their size. */
     pthread_mutex_lock(&s->lock);
@@ -99,10 +114,36 @@ void txn_overwrite(conn *c)
   }
 }
 
+/*
+** A plain file was stamped by this transaction: all of it is durable and the
+** journal is gone, so that the guard, one byte, cannot be met together with the
+** journal of a file that was plain. A power cut before it leaves a plain file
+** that has its stamps.
+*/
+static void set_guard(shared *s)
+{
+  uint8_t head[HEADER_BYTES];
+  size_t got = 0;
+  int err = io_header(s, head, &got);
+  head[GUARD_AT] = guarded(head[GUARD_AT]);
+  if (err == PAGEDB_OK)
+    err = io_write(s, &head[GUARD_AT], 1, GUARD_AT);
+  if (err == PAGEDB_OK)
+    err = io_sync(s, SQLITE_SYNC_NORMAL);
+  if (err == PAGEDB_OK)
+    return;
+  shared_report(s, err, SQLITE_IOERR_WRITE);
+  state_forget(s);
+}
+
 void txn_committed(conn *c)
 {
-  if (atomic_load(&c->file->writer) == c)
-    txn_end(c->file);
+  shared *s = c->file;
+  if (atomic_load(&s->writer) == c) {
+    if (s->txn.guard_later)
+      set_guard(s);
+    txn_end(s);
+  }
   c->overwrite = 0;
 }
 
@@ -316,6 +357,7 @@ static int back_to_the_start(const conn *c)
   pthread_mutex_lock(&s->bits_lock);
   bitmap_clear(&t->written);
   pthread_mutex_unlock(&s->bits_lock);
+  t->guard_later = 0;
   atomic_store(&s->unsure, 1);
   atomic_store(&s->out, OUT_RAW);
   pthread_mutex_unlock(&s->lock);
