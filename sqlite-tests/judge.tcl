@@ -29,12 +29,11 @@
 package require Tcl 8.6
 
 set classes {
-  size        a size, an offset or a count that is written down in the test
-  offset      the test edits the file at a fixed place, where now something else is
-  damage      the test damages the file by hand, and page-db says so before SQLite
-  reserve     the test sets or asks for the reserved bytes itself
-  bypass      the test goes around the default VFS, or looks at its files
-  stock       fails with stock SQLite as well
+  size    {a size, an offset or a count (pages, descriptors) that the test has in it}
+  damage  {the test damages the file by hand, and page-db says so before SQLite}
+  reserve {the test sets the reserved bytes, asks for them, or assumes that there are none}
+  bypass  {the test goes around the VFS: reads or changes the file under an open connection}
+  stock   {fails with stock SQLite as well}
 }
 
 set propose 0
@@ -116,6 +115,14 @@ proc line_of {file case} {
     set names [lsearch -all -inline -not -exact $names ""]
     if {[llength $names] == 0} {
       break
+    }
+  }
+  # A name that is all variables.
+  set n 0
+  foreach line $::text($file) {
+    incr n
+    if {[regexp {^\s*do_\w*test\s+\S*\$} $line]} {
+      return $n
     }
   }
   return 0
