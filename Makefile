@@ -149,6 +149,10 @@ $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 $(OUT)/test_vfs_%: $(OUT)/tests/test_vfs_%.o $(SQLHELPER) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 $(LIBS) -lm
 
+# This one loads the extension, and must not have it in already.
+$(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | $(SO)
+	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 -ldl $(LIBS)
+
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)
 

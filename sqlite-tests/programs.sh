@@ -9,6 +9,7 @@
 #   rollback-test  a process dies with a hot journal, or a hot WAL
 #   speedtest1     its own check of the content, beside stock SQLite's
 #   kvtest         blobs, and their sizes
+#   sqlite3        the shell of that version loads the extension (tests/clients)
 #   fuzzcheck      SQLite's corpora of hostile SQL and databases, where they
 #                  work on a file
 #
@@ -19,7 +20,7 @@ root=$(dirname "$here")
 version=${SQLITE:-3.53.4}
 rounds=${ROUNDS:-20}
 "$here/build.sh" "$version" normal mptester threadtest3 rollback-test speedtest1 kvtest \
-  fuzzcheck || exit $?
+  fuzzcheck sqlite3 || exit $?
 bin=$root/build/sqlite/$version/normal
 src=$root/build/sqlite/$version/src
 work=$root/build/sqlite/$version/programs
@@ -104,6 +105,10 @@ kv() {
   done
   verdict "kvtest, $1" $status kv.log
 }
+
+PAGEDB_SUITE=off SQLITE3_SHELL=$bin/sqlite3 PAGEDB_TALLY='' \
+  "$root/tests/clients/run.sh" "$root/build" >shell.log 2>&1 </dev/null
+verdict "sqlite3 shell, extension loaded" $? shell.log
 
 for config in ${CONFIG:-stamped plain}; do
   case $config in

@@ -25,7 +25,7 @@ SELECT count(*) FROM t;
 BEGIN IMMEDIATE;
 .connection 0
 INSERT INTO u VALUES(9);
---> Runtime error: database is locked (5)
+--> Error: database is locked
 .connection 1
 INSERT INTO u VALUES(2);
 COMMIT;
@@ -70,7 +70,7 @@ SELECT writefile('shell.db', CAST(substr(f, 1, at)
 .connection 1
 .open shell.db
 SELECT sum(length(b)) FROM t;
---> Runtime error: disk I/O error (10)
+--> Error: disk I/O error
 SELECT sum(a) FROM u;
 --> 3
 .once bad
