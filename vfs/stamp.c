@@ -342,7 +342,8 @@ static int exclusively(conn *c, int adopt, char **message, int unstamp)
     pthread_mutex_unlock(&c->file->lock);
     state_forget(c->file);
   }
-  if (rc == SQLITE_OK && before != SQLITE_LOCK_NONE)
+  /* Whoever asks next, even without a lock, is told what the file is now. */
+  if (rc == SQLITE_OK)
     rc = state_check(c) == PAGEDB_OK ? SQLITE_OK : SQLITE_IOERR_READ;
   if (c->lock > before)
     x_unlock(&c->base, before);
