@@ -81,6 +81,8 @@ int fill_holes(conn *c, uint64_t from, uint64_t to, const bitmap *written,
   if (written->all && from < to)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, c->file->path, PAGEDB_NONE, 0, 0,
                             "the set of pages that were written");
+  if (!RULE_IS_ON(RULE_HOLES))
+    return PAGEDB_OK;
   for (uint64_t id = from; id < to && err == PAGEDB_OK; id++)
     if (!bitmap_has(written, id) && !pagedb_is_lock_page(id, size))
       err = fill_one(c, id, lsn, filled);
@@ -246,6 +248,7 @@ static int flush(conn *c)
 static void settled(shared *s, const header *h)
 {
   atomic_store(&s->count, h->valid ? h->count : 0);
+  atomic_store(&s->kept, h->valid && h->reserve == PAGEDB_RECORD_SIZE);
   atomic_store(&s->wal, h->valid && h->wal);
   state_ours(s, h->valid ? h->version : NULL);
 }
@@ -289,6 +292,36 @@ static int becomes_stamped(const conn *c, const header *h)
   return t->start_bytes == 0 || c->overwrite;
 }
 
+/*
+** VACUUM makes a file stamped that was plain and kept 32 bytes free. Its pages
+** behind the new end are not in the journal, for VACUUM changed none of them, and
+** are cut off after the commit only. When the journal is played back after a
+** power cut, they count again, in a file that has the guard by then: so they get
+** their stamps, in the former geometry, before the guard can be on disk.
+*/
+static int stamp_behind(conn *c, uint64_t bytes)
+{
+  shared *s = c->file;
+  const txn *t = &s->txn;
+  uint32_t size = t->start_size;
+  int err = PAGEDB_OK, any = 0;
+  for (uint64_t id = (bytes + size - 1) / size;
+       err == PAGEDB_OK && id < t->start_bytes / size; id++) {
+    uint8_t *page = conn_bounce(c);
+    size_t got = 0;
+    if (page == NULL)
+      return PAGEDB_ENOMEM;
+    err = io_read_page(s, id, page, &got);
+    if (err != PAGEDB_OK || got < size || pagedb_is_lock_page(id, size) ||
+        !tail_is_ours(page, size) ||
+        pages_verify(s, page, got, size, id, NULL) == PAGEDB_OK)
+      continue;
+    err = pages_write_one(s, id, page, t->lsn, OUT_STAMP);
+    any = 1;
+  }
+  return err == PAGEDB_OK && any ? io_sync(s, SQLITE_SYNC_NORMAL) : err;
+}
+
 /* The file will be stamped: give a stamp to everything that has none. */
 static int stamp_all(conn *c, const uint8_t *head, const header *h,
                      int *foreign)
@@ -305,6 +338,9 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
   ** out; what went out before is read again. */
   atomic_store(&s->out, all ? OUT_RAW : OUT_STAMP);
   int err = flush(c);
+  if (err == PAGEDB_OK && t->start_kept && !t->start_stamped &&
+      RULE_IS_ON(RULE_BEHIND))
+    err = stamp_behind(c, (uint64_t)h->count * h->page_size);
   pthread_mutex_lock(&s->lock);
   if (err == PAGEDB_OK)
     err = shared_set_page_size(s, h->page_size);
@@ -313,11 +349,13 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
     err = stamp_raw(c, all, count, foreign);
   if (err != PAGEDB_OK || *foreign)
     return err;
-  if (!all)
+  /* A playback restores what was there: what it does not write is no hole. */
+  if (!all && t->kind == TXN_FORWARD)
     err = fill_holes(c,
                      durable_end(t->start_count, t->start_bytes, t->start_size),
                      h->count, &t->written, t->lsn, &filled);
-  if (err == PAGEDB_OK && (t->kind == TXN_PLAYBACK || t->joined))
+  if (err == PAGEDB_OK && (t->kind == TXN_PLAYBACK || t->joined) &&
+      RULE_IS_ON(RULE_LEAVES))
     err = mend_leaves(c, head, t->lsn);
   return err;
 }

@@ -76,6 +76,7 @@ int state_learn(shared *s, const header *h)
                 "pagedb: %s: is plain now: somebody took its guard away",
                 s->path);
   atomic_store(&s->stamped, header_stamped(h));
+  atomic_store(&s->kept, h->valid && h->reserve == PAGEDB_RECORD_SIZE);
   atomic_store(&s->wal, h->valid && h->wal);
   atomic_store(&s->count, h->count);
   return header_stamped(h) ? record_lsn(s, h->page_size) : PAGEDB_OK;

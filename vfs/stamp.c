@@ -239,7 +239,7 @@ static int stamp_page1(conn *c, uint64_t lsn)
   bump_change_counter(page);
   pagedb_page_stamp(page, size, PAGEDB_TRAILING, 0, lsn);
   err = io_write(s, page, size, 0);
-  if (err == PAGEDB_OK)
+  if (err == PAGEDB_OK && RULE_IS_ON(RULE_STAMPS))
     err = io_sync(s, SQLITE_SYNC_NORMAL);
   page[GUARD_AT] = guarded(page[GUARD_AT]);
   if (err == PAGEDB_OK)
@@ -289,7 +289,7 @@ static int stamp_locked(conn *c, int adopt, char **message)
     return SQLITE_OK;
   }
   err = each_chunk(c, count, &v, lsn, 1);
-  if (err == PAGEDB_OK)
+  if (err == PAGEDB_OK && RULE_IS_ON(RULE_STAMPS))
     err = io_sync(s, SQLITE_SYNC_NORMAL);
   if (err == PAGEDB_OK)
     err = stamp_page1(c, lsn);

@@ -122,6 +122,7 @@ typedef struct txn {
   int unjoined;      /* writes since the last join */
   int foreign;       /* a page had a tail that is neither zero nor ours */
   int start_stamped; /* when it began */
+  int start_kept;    /* 32 bytes of each page were free when it began */
   uint32_t start_size;
   uint64_t start_bytes;
   uint64_t start_count; /* durable page count */
@@ -168,6 +169,7 @@ struct shared {
   conn *conns;
   state state;
   _Atomic int stamped;        /* as the file is on disk */
+  _Atomic int kept;           /* page 1 on disk keeps 32 bytes of each page */
   _Atomic uint32_t page_size; /* 0: unknown, the file is empty or not ours */
   _Atomic uint64_t count;     /* durable pages, by page 1; 0: not known */
   _Atomic int wal;            /* page 1 on disk says journal mode WAL */
@@ -254,7 +256,11 @@ enum {
   RULE_OWN_CKPT = 4,   /* backfill is ours under CKPT only, not under WRITE */
   RULE_CONTINUITY = 8, /* unknown when nobody watched */
   RULE_ABANDON = 16,   /* dirty pages die with the lock */
-  RULE_FORK = 32       /* a child does not touch its parent's handles */
+  RULE_FORK = 32,      /* a child does not touch its parent's handles */
+  RULE_HOLES = 64,     /* pages that nobody wrote become stamped zero pages */
+  RULE_LEAVES = 128,   /* torn free leaves are mended after a playback */
+  RULE_STAMPS = 256,   /* all stamps are durable before the guard is written */
+  RULE_BEHIND = 512    /* VACUUM stamps what it is going to cut off */
 };
 #define RULE_IS_ON(r) ((pagedb_globals.rules_off & (r)) == 0)
 

@@ -59,6 +59,7 @@ static int txn_begin(conn *c, uint32_t n)
     /* The pager writes whole pages, so the first write tells their size. */
     pthread_mutex_lock(&s->lock);
     atomic_store(&s->stamped, 0);
+    atomic_store(&s->kept, 0);
     atomic_store(&s->count, 0);
     err = shared_set_page_size(s,
                                pagedb_page_size_ok(n, PAGEDB_TRAILING) ? n : 0);
@@ -72,6 +73,7 @@ static int txn_begin(conn *c, uint32_t n)
   t->start_size = atomic_load(&s->page_size);
   t->unit = t->start_size != 0 ? t->start_size : 512;
   t->start_stamped = atomic_load(&s->stamped);
+  t->start_kept = atomic_load(&s->kept);
   t->start_count = atomic_load(&s->count);
   t->lsn = shared_next_lsn(s);
   set_out(c);
