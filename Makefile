@@ -9,6 +9,7 @@
 #   make check-model  the frame protocol, checked by Spin
 #   make check-fuzz   FUZZ_SECONDS (20) of each fuzz target; FUZZ_SECONDS=3600 by hand
 #   make check-process    several processes, kill -9, at length
+#   make torture      power cuts on a simulated disk, TIME=10m, SEED=n (tests/torture)
 #   make check-real check-clients check-demo   real databases, real programs
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
 #   make bench-core   ns per operation; make bench-docs writes docs/benchmarks.md
@@ -62,6 +63,10 @@ TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(if $(HAVE_SQLITE),$(TESTFILES),\
 HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
 # Tests of the VFS link SQLite.
 SQLHELPER := $(OUT)/tests/sqlutil.o $(OUT)/tests/util.o
+# Power cuts on a simulated disk: the long run, and what a test runs of it.
+TORTUREOBJ := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/main.c,\
+            $(wildcard tests/torture/*.c)))
+TORTURE := $(OUT)/torture
 EXAMPLE := $(OUT)/substrate
 BENCH  := $(OUT)/bench_core
 SOURCES := $(wildcard $(addsuffix /*.[ch],core vfs tool tests tests/* bench examples))
@@ -74,7 +79,7 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-real check-clients check-demo check-windows check-aarch64 \
-        check-format check-header bench-core bench-docs format install uninstall clean help variant \
+        check-format check-header torture bench-core bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
 
@@ -135,6 +140,11 @@ $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
 
 $(OUT)/test_vfs_%: $(OUT)/tests/test_vfs_%.o $(SQLHELPER) $(SQLIB) $(LIB)
+	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ -lcmocka -lsqlite3 $(LIBS) -lm
+
+$(OUT)/test_vfs_power: $(TORTUREOBJ)
+
+$(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(SQLHELPER) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 $(LIBS) -lm
 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
@@ -169,6 +179,10 @@ check-valgrind: variant
 	PAGEDB_TEST_SCALE=small \
 	RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --fair-sched=yes" \
 	  tests/run.sh $(OUT) $(filter-out $(FORKING),$(TESTS))
+
+# Until the time is up; a failure prints the line that repeats it.
+torture: $(TORTURE)
+	$(TORTURE) --time=$(or $(TIME),1m) $(SEED:%=--seed=%)
 
 check-model:
 	tests/model/run.sh build/model
