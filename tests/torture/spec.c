@@ -27,6 +27,7 @@ static const struct {
     {"strict", offsetof(spec, strict)},
     {"vacuums", offsetof(spec, vacuums)},
     {"small", offsetof(spec, small)},
+    {"roomy", offsetof(spec, roomy)},
     {"stock", offsetof(spec, stock)},
     {"direct", offsetof(spec, direct)},
 };
@@ -124,6 +125,7 @@ spec spec_random(uint64_t *seed)
              random_below(seed, 2) == 0;
   s.vacuums = random_below(seed, 3) == 0;
   s.small = random_below(seed, 3) == 0;
+  s.roomy = random_below(seed, 3) == 0;
   s.steps = 5 + (unsigned)random_below(seed, 30);
   s.seed = random_below(seed, 1000000000);
   return s;

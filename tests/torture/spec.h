@@ -57,6 +57,7 @@ typedef struct spec {
   int strict;    /* a file's sync does not cover its directory entry */
   int vacuums;   /* auto_vacuum=incremental */
   int small;     /* a pool of 64 pages */
+  int roomy;     /* SQLite's own cache holds all: nothing spills */
   int stock;     /* without page-db: what SQLite itself survives */
   int direct;    /* real files, Direct I/O, and a record of their calls */
   unsigned steps;

@@ -130,8 +130,9 @@ static int set_up(world *w, sqlite3 *db, const char *schema)
   ** not write every page. */
   return exec_f(w, db,
                 "PRAGMA %s.secure_delete=0; PRAGMA %s.synchronous=%s;"
-                "PRAGMA %s.cache_size=10; PRAGMA %s.locking_mode=%s",
-                schema, schema, sync_names[s->sync], schema, schema,
+                "PRAGMA %s.cache_size=%d; PRAGMA %s.locking_mode=%s",
+                schema, schema, sync_names[s->sync], schema,
+                s->roomy ? 200 : 10, schema,
                 s->exclusive ? "exclusive" : "normal") &&
          (w->journal == JOURNAL_WAL || journal_mode(w, db, schema));
 }
@@ -142,9 +143,10 @@ static int connect_one(world *w, unsigned i)
   w->db[i] = world_open(file_names[0], world_vfs(s));
   if (w->db[i] == NULL)
     return went_wrong(w, "cannot open: %s", last_log());
-  if (!exec_f(w, w->db[i], "PRAGMA page_size=%d; PRAGMA auto_vacuum=%d",
-              (int)s->page_size, s->vacuums ? 2 : 0) ||
-      !set_up(w, w->db[i], "main"))
+  if (s->start == START_NEW &&
+      !exec_f(w, w->db[i], "PRAGMA page_size=%d", (int)s->page_size))
+    return 0;
+  if (!set_up(w, w->db[i], "main"))
     return 0;
   if (!w->has_aux)
     return 1;
@@ -252,6 +254,7 @@ typedef enum step {
   STEP_UPDATE,
   STEP_DELETE,
   STEP_BLOB,
+  STEP_HOLES,
   STEP_SAVEPOINT,
   STEP_ROLLBACK,
   STEP_SPILL,
@@ -276,9 +279,9 @@ typedef enum step {
 
 static const step script_basic[] = {STEP_SCHEMA, STEP_INSERT, STEP_UPDATE,
                                     STEP_DELETE, STEP_INSERT, STEP_END};
-static const step script_blob[] = {STEP_SCHEMA, STEP_BLOB,   STEP_DELETE,
-                                   STEP_BLOB,   STEP_UPDATE, STEP_DELETE,
-                                   STEP_INSERT, STEP_END};
+static const step script_blob[] = {STEP_SCHEMA, STEP_HOLES,  STEP_BLOB,
+                                   STEP_DELETE, STEP_BLOB,   STEP_UPDATE,
+                                   STEP_DELETE, STEP_INSERT, STEP_END};
 static const step script_txn[] = {
     STEP_SCHEMA,         STEP_SAVEPOINT, STEP_ROLLBACK, STEP_SPILL,
     STEP_SPILL_ROLLBACK, STEP_INDEX,     STEP_INSERT,   STEP_END};
@@ -343,6 +346,20 @@ static int rolled_back(world *w, unsigned n)
   return good;
 }
 
+/* Pages that are made and freed in one transaction: SQLite never writes them. */
+static int holes(world *w)
+{
+  uint64_t big = w->next_row + 3;
+  char *rows = rows_sql("t", w->next_row, 3, row_bytes(w));
+  char *blob = rows_sql("t", big, 1, w->page_size * 6);
+  w->next_row += 4;
+  int good = change_f(w, "BEGIN;%s%sDELETE FROM t WHERE id=%lld;COMMIT", blob,
+                      rows, (sqlite3_int64)big);
+  sqlite3_free(rows);
+  sqlite3_free(blob);
+  return good;
+}
+
 static int savepoint(world *w)
 {
   uint64_t a = w->next_row;
@@ -365,6 +382,8 @@ static int schema(world *w)
       w->has_aux ? "CREATE TABLE aux.a(id INTEGER PRIMARY KEY, n, v);" : "";
   if (w->spec.start != START_NEW)
     return 1;
+  if (w->spec.vacuums && !change(w, "PRAGMA auto_vacuum=2", NULL))
+    return 0;
   if (w->journal == JOURNAL_WAL &&
       (!change(w, "PRAGMA main.journal_mode=wal", NULL) ||
        (w->has_aux && !change(w, "PRAGMA aux.journal_mode=wal", NULL))))
@@ -498,6 +517,8 @@ static int take_step(world *w, step what)
                     (int)w->done % 4, w->page_size);
   case STEP_BLOB:
     return insert(w, 1, w->page_size * 5 + 77, "", "");
+  case STEP_HOLES:
+    return holes(w);
   case STEP_SAVEPOINT:
     return w->journal == JOURNAL_OFF || savepoint(w);
   case STEP_ROLLBACK:
