@@ -44,6 +44,8 @@ endif
 ifeq ($(call found,sqlite3ext.h),y)
 HAVE_SQLITE := y
 endif
+# Another build of SQLite for the tests: SQLITE=/path/sqlite3.o
+SQLITE ?= -lsqlite3
 
 CORE   := $(wildcard core/*.c)
 OBJ    := $(CORE:%.c=$(OUT)/%.o)
@@ -76,6 +78,8 @@ WRAP_test_pagefile := -Wl,--wrap=os_datasync \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
 WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
   -Wl,--wrap=os_aligned_alloc -Wl,--wrap=os_reserve
+WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
+  -Wl,--wrap=realloc -Wl,--wrap=os_aligned_alloc
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-real check-clients check-demo check-windows check-aarch64 \
@@ -140,12 +144,12 @@ $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
 
 $(OUT)/test_vfs_%: $(OUT)/tests/test_vfs_%.o $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ -lcmocka -lsqlite3 $(LIBS) -lm
+	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_test_vfs_$*) -lcmocka $(SQLITE) $(LIBS) -lm
 
-$(OUT)/test_vfs_power: $(TORTUREOBJ)
+$(OUT)/test_vfs_power $(OUT)/test_vfs_faults: $(TORTUREOBJ)
 
 $(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 $(LIBS) -lm
+	$(CC) $(ALL) $^ -o $@ -lcmocka $(SQLITE) $(LIBS) -lm
 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)

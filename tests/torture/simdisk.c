@@ -42,9 +42,11 @@ struct simdisk {
   int recording;
 };
 
+void *(*simdisk_realloc)(void *p, size_t bytes) = realloc;
+
 static void *grown(void *p, size_t bytes)
 {
-  void *more = realloc(p, bytes);
+  void *more = simdisk_realloc(p, bytes);
   if (more == NULL)
     abort();
   return more;
@@ -271,6 +273,7 @@ static struct {
   unsigned left; /* 0: none planned */
   int on;
   unsigned hits;
+  unsigned databases;
 } fault;
 
 const char *disk_fault_name(disk_fault kind)
@@ -287,7 +290,12 @@ void simdisk_fail(disk_fault kind, unsigned n, int from_then_on)
   fault.kind = kind;
   fault.left = n;
   fault.on = from_then_on;
-  fault.hits = 0;
+  fault.hits = fault.databases = 0;
+}
+
+void simdisk_pause(void)
+{
+  fault.left = 0;
 }
 
 unsigned simdisk_failed(void)
@@ -295,12 +303,24 @@ unsigned simdisk_failed(void)
   return fault.hits;
 }
 
-static int fails(disk_fault kind)
+unsigned simdisk_failed_databases(void)
+{
+  return fault.databases;
+}
+
+/* Journals, logs and super-journals have a dash in their names. */
+static int is_database(const char *name)
+{
+  return name != NULL && strchr(name, '-') == NULL;
+}
+
+static int fails(disk_fault kind, const char *name)
 {
   if (fault.left == 0 || fault.kind != kind || --fault.left > 0)
     return 0;
   fault.left = (unsigned)fault.on;
   fault.hits++;
+  fault.databases += (unsigned)is_database(name);
   return 1;
 }
 
@@ -314,6 +334,7 @@ typedef struct handle {
   int mapped;
   unsigned shared, exclusive; /* locks of shared memory, as bits */
   int sync_dir;               /* the first sync makes the entry durable, too */
+  const char *name;           /* SQLite's, or NULL */
   char *dies;                 /* name to delete at close, or NULL */
 } handle;
 
@@ -358,7 +379,7 @@ static int s_lock(sqlite3_file *p, int level)
   file *f = of(h);
   if (level <= h->level)
     return SQLITE_OK;
-  if (fails(DISK_LOCK))
+  if (fails(DISK_LOCK, ((handle *)p)->name))
     return SQLITE_IOERR_LOCK;
   if ((f->barred != NULL && f->barred != h) ||
       (level > SQLITE_LOCK_SHARED && f->writer != NULL && f->writer != h))
@@ -380,7 +401,7 @@ static int s_lock(sqlite3_file *p, int level)
 
 static int s_check_reserved(sqlite3_file *p, int *out)
 {
-  if (fails(DISK_LOCK))
+  if (fails(DISK_LOCK, ((handle *)p)->name))
     return SQLITE_IOERR_CHECKRESERVEDLOCK;
   *out = of((handle *)p)->writer != NULL;
   return SQLITE_OK;
@@ -419,9 +440,10 @@ static int s_read(sqlite3_file *p, void *buf, int n, sqlite3_int64 off)
   const file *f = of((handle *)p);
   size_t want = (size_t)n, at = (size_t)off;
   size_t got = at >= f->n ? 0 : f->n - at < want ? f->n - at : want;
-  if (fails(DISK_READ))
+  if (fails(DISK_READ, ((handle *)p)->name))
     return SQLITE_IOERR_READ;
-  if (got > 0 && fails(DISK_SHORT_READ))
+  if (got > 0 && is_database(((handle *)p)->name) &&
+      fails(DISK_SHORT_READ, ((handle *)p)->name))
     got /= 2;
   if (got > 0)
     memcpy(buf, f->bytes + at, got);
@@ -432,9 +454,9 @@ static int s_read(sqlite3_file *p, void *buf, int n, sqlite3_int64 off)
 static int s_write(sqlite3_file *p, const void *buf, int n, sqlite3_int64 off)
 {
   handle *h = (handle *)p;
-  if (fails(DISK_WRITE))
+  if (fails(DISK_WRITE, ((handle *)p)->name))
     return SQLITE_IOERR_WRITE;
-  int part = fails(DISK_SHORT_WRITE);
+  int part = fails(DISK_SHORT_WRITE, ((handle *)p)->name);
   if (part)
     n /= 2;
   if (n > 0)
@@ -445,7 +467,7 @@ static int s_write(sqlite3_file *p, const void *buf, int n, sqlite3_int64 off)
 static int s_truncate(sqlite3_file *p, sqlite3_int64 bytes)
 {
   handle *h = (handle *)p;
-  if (fails(DISK_TRUNCATE))
+  if (fails(DISK_TRUNCATE, ((handle *)p)->name))
     return SQLITE_IOERR_TRUNCATE;
   simdisk_truncate(h->disk, h->file, (uint64_t)bytes);
   return SQLITE_OK;
@@ -455,7 +477,7 @@ static int s_sync(sqlite3_file *p, int flags)
 {
   handle *h = (handle *)p;
   (void)flags;
-  if (fails(DISK_SYNC))
+  if (fails(DISK_SYNC, ((handle *)p)->name))
     return SQLITE_IOERR_FSYNC;
   simdisk_sync(h->disk, h->file);
   if (h->sync_dir)
@@ -466,7 +488,7 @@ static int s_sync(sqlite3_file *p, int flags)
 
 static int s_size(sqlite3_file *p, sqlite3_int64 *bytes)
 {
-  if (fails(DISK_SIZE))
+  if (fails(DISK_SIZE, ((handle *)p)->name))
     return SQLITE_IOERR_FSTAT;
   *bytes = (sqlite3_int64)of((handle *)p)->n;
   return SQLITE_OK;
@@ -501,7 +523,7 @@ static int s_shm_map(sqlite3_file *p, int region, int bytes, int extend,
   handle *h = (handle *)p;
   file *f = of(h);
   *out = NULL;
-  if (fails(DISK_SHM_MAP))
+  if (fails(DISK_SHM_MAP, ((handle *)p)->name))
     return SQLITE_IOERR_SHMMAP;
   if (!h->mapped)
     f->maps++;
@@ -532,7 +554,7 @@ static int s_shm_lock(sqlite3_file *p, int offset, int n, int flags)
     h->exclusive &= ~mask;
     return SQLITE_OK;
   }
-  if (fails(DISK_SHM_LOCK))
+  if (fails(DISK_SHM_LOCK, ((handle *)p)->name))
     return SQLITE_IOERR_SHMLOCK;
   int exclusive = (flags & SQLITE_SHM_EXCLUSIVE) != 0;
   for (int i = offset; i < offset + n; i++)
@@ -596,21 +618,23 @@ static int v_open(sqlite3_vfs *v, sqlite3_filename name, sqlite3_file *p,
   handle *h = (handle *)p;
   (void)v;
   memset(h, 0, sizeof *h);
-  if (fails(DISK_OPEN))
+  if (fails(DISK_OPEN, name))
     return SQLITE_CANTOPEN;
   int f = name == NULL ? -1 : simdisk_find(current, name);
   if (name != NULL && f < 0 && (flags & SQLITE_OPEN_CREATE) == 0)
     return SQLITE_CANTOPEN;
   /* As the platform's VFS: it syncs the directory with the first sync of a
-  ** journal that it created. */
-  h->sync_dir = f < 0 && (flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL |
-                                   SQLITE_OPEN_SUPER_JOURNAL)) != 0;
+  ** journal that it may have created. */
+  h->sync_dir = (flags & SQLITE_OPEN_CREATE) != 0 &&
+                (flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL |
+                          SQLITE_OPEN_SUPER_JOURNAL)) != 0;
   if (f < 0)
     f = (int)(name == NULL ? simdisk_create_nameless(current)
                            : simdisk_create(current, name));
   if (name != NULL && (flags & SQLITE_OPEN_DELETEONCLOSE) != 0)
     h->dies = copy_of(name, strlen(name) + 1);
   h->disk = current;
+  h->name = name;
   h->file = (unsigned)f;
   h->base.pMethods = &methods;
   open_files++;
@@ -622,7 +646,7 @@ static int v_open(sqlite3_vfs *v, sqlite3_filename name, sqlite3_file *p,
 static int v_delete(sqlite3_vfs *v, const char *name, int sync_dir)
 {
   (void)v;
-  if (fails(DISK_DELETE))
+  if (fails(DISK_DELETE, name))
     return SQLITE_IOERR_DELETE;
   if (simdisk_find(current, name) < 0)
     return SQLITE_IOERR_DELETE_NOENT;
@@ -637,7 +661,7 @@ static int v_access(sqlite3_vfs *v, const char *name, int flags, int *out)
 {
   int f = simdisk_find(current, name);
   (void)v;
-  if (fails(DISK_ACCESS))
+  if (fails(DISK_ACCESS, name))
     return SQLITE_IOERR_ACCESS;
   *out = f >= 0 && (flags != SQLITE_ACCESS_EXISTS || current->files[f]->n > 0);
   return SQLITE_OK;

@@ -91,7 +91,8 @@ unsigned simdisk_open_files(void);
 typedef enum disk_fault {
   DISK_OPEN,
   DISK_READ,
-  DISK_SHORT_READ, /* fewer bytes than asked, though the file has them */
+  DISK_SHORT_READ, /* of a database: fewer bytes than asked, though the file
+                      has them */
   DISK_WRITE,
   DISK_SHORT_WRITE, /* a part is written, then an error: no room */
   DISK_SYNC,
@@ -109,7 +110,13 @@ const char *disk_fault_name(disk_fault kind);
 /* The nth call of the kind from now on fails (1: the next), once or from then
 ** on. n = 0 takes the fault away. */
 void simdisk_fail(disk_fault kind, unsigned n, int from_then_on);
-/* How often a call failed since simdisk_fail. */
+/* No more faults; the counts stay. */
+void simdisk_pause(void);
+/* How often a call failed since simdisk_fail, and how often on a database. */
 unsigned simdisk_failed(void);
+unsigned simdisk_failed_databases(void);
+
+/* What the disk takes its memory with: realloc, unless a test makes that fail. */
+extern void *(*simdisk_realloc)(void *p, size_t bytes);
 
 #endif

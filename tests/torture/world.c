@@ -360,6 +360,17 @@ static int holes(world *w)
   return good;
 }
 
+/*
+** SQLite before 3.53 (3.40.1 is known to) can lose a committed transaction that
+** spills into the log, changes a spilled page, and goes back to a savepoint
+** before it: the frames that it writes next get no checksums. Found here.
+*/
+static int savepoint_is_safe(const world *w)
+{
+  return w->journal != JOURNAL_WAL || w->spec.roomy ||
+         sqlite3_libversion_number() >= 3053004;
+}
+
 static int savepoint(world *w)
 {
   uint64_t a = w->next_row;
@@ -520,7 +531,7 @@ static int take_step(world *w, step what)
   case STEP_HOLES:
     return holes(w);
   case STEP_SAVEPOINT:
-    return w->journal == JOURNAL_OFF || savepoint(w);
+    return w->journal == JOURNAL_OFF || !savepoint_is_safe(w) || savepoint(w);
   case STEP_ROLLBACK:
     return w->journal == JOURNAL_OFF || rolled_back(w, 4);
   case STEP_SPILL:
