@@ -114,7 +114,8 @@ static void test_every_cut(void **state)
   survives("basic/delete/full/4096/new/strict", &how);
   survives("basic/truncate/full/4096/stamped", &how);
   survives("basic/persist/full/512/plain32", &how);
-  survives("basic/wal/full/4096/new/two", &how);
+  survives("basic/wal/full/4096/new/two/direct", &how);
+  survives("blob/delete/full/4096/stamped/roomy/direct", &how);
   survives("basic/wal/normal/4096/stamped", &how);
   survives("stamp/delete/extra/4096/plain32", &how);
 }
@@ -137,10 +138,11 @@ static void test_some_cuts(void **state)
       snprintf(script, sizeof script, "%s", scripts[i]);
       if (rest != NULL)
         script[rest - scripts[i]] = 0;
-      snprintf(line, sizeof line, "%s/%s/%s/%d/%s%s%s/seed=%u", script,
+      snprintf(line, sizeof line, "%s/%s/%s/%d/%s%s%s%s/seed=%u", script,
                journal_names[j], sync_names[turn % 2],
                turn % 5 == 0 ? 512 : 4096, starts[turn % 4],
                rest == NULL ? "" : rest, turn % 3 == 0 ? "/vacuums" : "",
+               (turn / 2) % 2 == 0 ? "/direct" : "",
                (unsigned)random_below(&seed, 1000000));
       survives(line, &how);
     }

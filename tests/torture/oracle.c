@@ -257,7 +257,7 @@ static int examine_as(simdisk *image, const world *w, const claim *c,
 {
   finding ours, stock;
   simdisk *copy = simdisk_clone(image);
-  const char *vfs = world_vfs(&w->spec);
+  const char *vfs = w->spec.stock ? "simdisk" : "pagedb";
   int good = 1;
   e->images++;
   if (c->wild) {

@@ -95,8 +95,16 @@ void simdisk_free(simdisk *d)
   free(d);
 }
 
-static int name_of(const simdisk *d, const char *name)
+/* There is one directory: what stands before a name is not looked at. */
+static const char *last_part(const char *path)
 {
+  const char *slash = strrchr(path, '/');
+  return slash == NULL ? path : slash + 1;
+}
+
+static int name_of(const simdisk *d, const char *path)
+{
+  const char *name = last_part(path);
   for (unsigned i = 0; i < d->nentries; i++)
     if (strcmp(d->entries[i].name, name) == 0)
       return (int)i;
@@ -160,6 +168,7 @@ unsigned simdisk_create(simdisk *d, const char *name)
 {
   unsigned f = simdisk_create_nameless(d);
   int i = name_of(d, name);
+  name = last_part(name);
   if (i < 0) {
     d->entries = grown(d->entries, (d->nentries + 1) * sizeof *d->entries);
     i = (int)d->nentries++;

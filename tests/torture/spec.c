@@ -126,6 +126,7 @@ spec spec_random(uint64_t *seed)
   s.vacuums = random_below(seed, 3) == 0;
   s.small = random_below(seed, 3) == 0;
   s.roomy = random_below(seed, 3) == 0;
+  s.direct = random_below(seed, 2) == 0;
   s.steps = 5 + (unsigned)random_below(seed, 30);
   s.seed = random_below(seed, 1000000000);
   return s;

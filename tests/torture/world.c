@@ -9,6 +9,7 @@
 
 #include "../../vfs/vfs_int.h"
 #include "../sqlutil.h"
+#include "trace.h"
 #include "world.h"
 
 const char *const file_names[FILES] = {"main.db", "aux.db"};
@@ -36,7 +37,7 @@ static void junk(sqlite3_context *ctx, int argc, sqlite3_value **argv)
 
 sqlite3 *world_open(const char *name, const char *vfs)
 {
-  char uri[200];
+  char uri[700];
   sqlite3 *db = NULL;
   snprintf(uri, sizeof uri, "file:%s?vfs=%s", name, vfs);
   int rc = sqlite3_open_v2(
@@ -54,9 +55,10 @@ sqlite3 *world_open(const char *name, const char *vfs)
   return NULL;
 }
 
-const char *world_vfs(const spec *s)
+/* What a spec runs its databases on. */
+static const char *world_vfs(const spec *s)
 {
-  return s->stock ? "simdisk" : "pagedb";
+  return s->stock ? s->direct ? "unix" : "simdisk" : "pagedb";
 }
 
 static int went_wrong(world *w, const char *format, ...)
@@ -137,10 +139,18 @@ static int set_up(world *w, sqlite3 *db, const char *schema)
          (w->journal == JOURNAL_WAL || journal_mode(w, db, schema));
 }
 
+static const char *path_of(const world *w, int file, char *buf, size_t n)
+{
+  snprintf(buf, n, "%s%s%s", w->dir == NULL ? "" : w->dir,
+           w->dir == NULL ? "" : "/", file_names[file]);
+  return buf;
+}
+
 static int connect_one(world *w, unsigned i)
 {
   const spec *s = &w->spec;
-  w->db[i] = world_open(file_names[0], world_vfs(s));
+  char path[600];
+  w->db[i] = world_open(path_of(w, 0, path, sizeof path), world_vfs(s));
   if (w->db[i] == NULL)
     return went_wrong(w, "cannot open: %s", last_log());
   if (s->start == START_NEW &&
@@ -150,10 +160,20 @@ static int connect_one(world *w, unsigned i)
     return 0;
   if (!w->has_aux)
     return 1;
-  return exec_f(w, w->db[i], "ATTACH 'file:%s?vfs=%s' AS aux", file_names[1],
-                world_vfs(s)) &&
+  return exec_f(w, w->db[i], "ATTACH 'file:%s?vfs=%s' AS aux",
+                path_of(w, 1, path, sizeof path), world_vfs(s)) &&
          exec_f(w, w->db[i], "PRAGMA aux.page_size=%d", (int)s->page_size) &&
          set_up(w, w->db[i], "aux");
+}
+
+/* Real files go by our own descriptors, the simulated disk's by the parent. */
+static int way_is_right(world *w)
+{
+  int parent = get_number(
+      w->db[0], "SELECT count(*) FROM pagedb_files WHERE io='parent'");
+  if (w->spec.stock || parent == !w->spec.direct)
+    return 1;
+  return went_wrong(w, "data goes %s the parent VFS", parent ? "by" : "around");
 }
 
 static int connect(world *w)
@@ -162,7 +182,8 @@ static int connect(world *w)
   w->turn = 0;
   return connect_one(w, 0) && (!w->spec.two || connect_one(w, 1)) &&
          (w->spec.stock || exec_f(w, w->db[0], "PRAGMA pagedb_pool_size=%u",
-                                  pool < 65536 ? 65536 : pool));
+                                  pool < 65536 ? 65536 : pool)) &&
+         way_is_right(w);
 }
 
 static int disconnect_one(world *w, sqlite3 **db)
@@ -448,7 +469,8 @@ static int reader_begin(world *w)
 {
   if (w->reader != NULL || w->spec.exclusive || w->journal != JOURNAL_WAL)
     return 1;
-  w->reader = world_open(file_names[0], world_vfs(&w->spec));
+  char path[600];
+  w->reader = world_open(path_of(w, 0, path, sizeof path), world_vfs(&w->spec));
   if (w->reader == NULL)
     return went_wrong(w, "cannot open a reader");
   return exec(w, w->reader, "BEGIN") && hash(w, w->reader, 0, &w->reader_hash);
@@ -652,7 +674,19 @@ static int begin(world *w)
   }
   simdisk_record(w->disk);
   simdisk_mark(w->disk, MARK_DONE, 0);
+  if (s->direct) {
+    w->dir = trace_begin(w->disk);
+    pagedb_vfs.pAppData = sqlite3_vfs_find("unix");
+  }
   return 1;
+}
+
+/* From real files back to the simulated disk. */
+static void back_to_the_disk(world *w)
+{
+  trace_end();
+  w->dir = NULL;
+  pagedb_vfs.pAppData = sqlite3_vfs_find("simdisk");
 }
 
 static int play(world *w)
@@ -676,7 +710,11 @@ static int play(world *w)
 int world_run(world *w, const spec *s)
 {
   *w = (world){.spec = *s};
-  return begin(w) && connect(w) && play(w) && reader_end(w) && disconnect(w);
+  int good =
+      begin(w) && connect(w) && play(w) && reader_end(w) && disconnect(w);
+  if (good)
+    back_to_the_disk(w);
+  return good;
 }
 
 void world_free(world *w)
@@ -685,5 +723,6 @@ void world_free(world *w)
   sqlite3_close(w->db[1]);
   sqlite3_close(w->db[0]);
   sqlite3_close(w->mirror);
+  back_to_the_disk(w);
   simdisk_free(w->disk);
 }

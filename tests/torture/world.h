@@ -42,6 +42,7 @@ typedef struct world {
   journal journal; /* now */
   int has_aux;
   unsigned page_size;
+  const char *dir; /* of real files: spec.direct; else NULL */
   uint64_t seed;
   uint64_t next_row;
   db_state states[MOST_STATES];
@@ -49,9 +50,6 @@ typedef struct world {
   int atomic;    /* both files change together */
   char failure[700];
 } world;
-
-/* "pagedb" or "simdisk": what a spec runs its databases on. */
-const char *world_vfs(const spec *s);
 
 /*
 ** Run the workload on a new disk, whose log has all of it. 0 if it went wrong
