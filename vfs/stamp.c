@@ -16,6 +16,9 @@
 ** Before that, adopting writes stamped zero pages over free leaves that do not
 ** verify: SQLite defines no content for them, so a cut there loses nothing.
 **
+** All this without a journal. That of the transaction before must be gone for
+** good first (end_journal).
+**
 ** Unstamping is one write to the first sector (guard off, counters up) and a
 ** sync.
 */
@@ -107,6 +110,35 @@ static int file_is_empty(conn *c, const char *name, int flags)
   return rc == SQLITE_OK && (size == 0 || first == 0);
 }
 
+/*
+** The end of the last transaction's journal (its deletion, or a truncate) may
+** not be durable yet. SQLite makes it so with the next journal; we write without
+** one, and our syncs could make durable what came after it (VACUUM's truncate)
+** while a power cut brings the journal back.
+*/
+static int end_journal(conn *c)
+{
+  sqlite3_vfs *v = c->file->parent;
+  const char *name = sqlite3_filename_journal(c->name);
+  int existed = 0, granted;
+  sqlite3_file *f = calloc(1, (size_t)v->szOsFile);
+  if (f == NULL)
+    return SQLITE_NOMEM;
+  int rc = v->xAccess(v, name, SQLITE_ACCESS_READWRITE, &existed);
+  if (rc == SQLITE_OK)
+    rc = v->xOpen(v, name, f,
+                  SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_READWRITE |
+                      SQLITE_OPEN_CREATE,
+                  &granted);
+  if (rc == SQLITE_OK)
+    rc = f->pMethods->xSync(f, SQLITE_SYNC_NORMAL);
+  if (f->pMethods != NULL)
+    f->pMethods->xClose(f);
+  free(f);
+  /* An empty journal is none; to delete it syncs the directory. */
+  return rc == SQLITE_OK && !existed ? v->xDelete(v, name, 1) : rc;
+}
+
 static int take_exclusive(conn *c, char **message)
 {
   int rc = SQLITE_OK;
@@ -127,7 +159,7 @@ static int take_exclusive(conn *c, char **message)
         message, SQLITE_BUSY,
         "a journal or write-ahead log of the database is not empty: open "
         "it, PRAGMA wal_checkpoint(TRUNCATE), and try again");
-  return SQLITE_OK;
+  return end_journal(c);
 }
 
 static int not_now(conn *c, char **message)
