@@ -180,6 +180,7 @@ static void test_control_rules(void **state)
   must_fail("blob/delete/full/4096/stamped", RULE_LEAVES, 0);
   must_fail("stamp/truncate/full/4096/plain32", RULE_STAMPS, 0);
   must_fail("vacuum/delete/full/4096/plain32", RULE_BEHIND, 0);
+  must_fail("stamp/delete/full/4096/plain32", RULE_JOURNAL, 0);
   must_fail("basic/delete/full/4096/new/two", RULE_COMPARE, 0);
 }
 

@@ -260,7 +260,8 @@ enum {
   RULE_HOLES = 64,     /* pages that nobody wrote become stamped zero pages */
   RULE_LEAVES = 128,   /* torn free leaves are mended after a playback */
   RULE_STAMPS = 256,   /* all stamps are durable before the guard is written */
-  RULE_BEHIND = 512    /* VACUUM stamps what it is going to cut off */
+  RULE_BEHIND = 512,   /* VACUUM stamps what it is going to cut off */
+  RULE_JOURNAL = 1024  /* the last journal is gone for good before stamping */
 };
 #define RULE_IS_ON(r) ((pagedb_globals.rules_off & (r)) == 0)
 

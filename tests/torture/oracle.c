@@ -83,8 +83,10 @@ static int look_at(sqlite3 *db, int file, const char *vfs, finding *f,
 }
 
 /* Open, recover, look; the order of the files is `first` first. */
-static int look(simdisk *d, const char *vfs, int first, finding *f, examined *e)
+static int look_in(simdisk *d, const char *dir, const char *vfs, int first,
+                   finding *f, examined *e)
 {
+  char path[600];
   int good = 1;
   *f = (finding){0};
   simdisk_use(d);
@@ -93,7 +95,7 @@ static int look(simdisk *d, const char *vfs, int first, finding *f, examined *e)
     f->exists[file] = simdisk_find(d, file_names[file]) >= 0;
     if (file > 0 && !f->exists[file])
       continue;
-    sqlite3 *db = world_open(file_names[file], vfs);
+    sqlite3 *db = world_open(file_path(dir, file, path, sizeof path), vfs);
     if (db == NULL)
       return bad(e, "%s through %s: cannot be opened; %s", file_names[file],
                  vfs, last_log());
@@ -102,6 +104,20 @@ static int look(simdisk *d, const char *vfs, int first, finding *f, examined *e)
     if (rc != SQLITE_OK)
       good = bad(e, "%s: close: %s", vfs, sqlite3_errstr(rc));
   }
+  return good;
+}
+
+static int look(simdisk *d, const char *vfs, int first, finding *f, examined *e)
+{
+  return look_in(d, NULL, vfs, first, f, e);
+}
+
+/* The same as real files. */
+static int look_direct(simdisk *d, int first, finding *f, examined *e)
+{
+  const char *dir = real_files_begin(d);
+  int good = look_in(d, dir, "pagedb", first, f, e);
+  real_files_end();
   return good;
 }
 
@@ -264,8 +280,11 @@ static int examine_as(simdisk *image, const world *w, const claim *c,
     open_only(image, vfs);
   } else {
     simdisk_record(image);
-    good =
-        look(image, vfs, (int)(seed & 1), &ours, e) && compare(w, &ours, c, e);
+    int first = (int)(seed & 1);
+    good = w->spec.direct && !w->spec.stock && (seed & 2) != 0
+               ? look_direct(image, first, &ours, e)
+               : look(image, vfs, first, &ours, e);
+    good = good && compare(w, &ours, c, e);
     if (good && like != NULL && !same_content(&ours, like))
       good = bad(e, "recovered to other content than before");
     if (good && depth > 0 && !w->spec.stock)

@@ -139,10 +139,10 @@ static int set_up(world *w, sqlite3 *db, const char *schema)
          (w->journal == JOURNAL_WAL || journal_mode(w, db, schema));
 }
 
-static const char *path_of(const world *w, int file, char *buf, size_t n)
+const char *file_path(const char *dir, int file, char *buf, size_t n)
 {
-  snprintf(buf, n, "%s%s%s", w->dir == NULL ? "" : w->dir,
-           w->dir == NULL ? "" : "/", file_names[file]);
+  snprintf(buf, n, "%s%s%s", dir == NULL ? "" : dir, dir == NULL ? "" : "/",
+           file_names[file]);
   return buf;
 }
 
@@ -150,7 +150,7 @@ static int connect_one(world *w, unsigned i)
 {
   const spec *s = &w->spec;
   char path[600];
-  w->db[i] = world_open(path_of(w, 0, path, sizeof path), world_vfs(s));
+  w->db[i] = world_open(file_path(w->dir, 0, path, sizeof path), world_vfs(s));
   if (w->db[i] == NULL)
     return went_wrong(w, "cannot open: %s", last_log());
   if (s->start == START_NEW &&
@@ -161,7 +161,7 @@ static int connect_one(world *w, unsigned i)
   if (!w->has_aux)
     return 1;
   return exec_f(w, w->db[i], "ATTACH 'file:%s?vfs=%s' AS aux",
-                path_of(w, 1, path, sizeof path), world_vfs(s)) &&
+                file_path(w->dir, 1, path, sizeof path), world_vfs(s)) &&
          exec_f(w, w->db[i], "PRAGMA aux.page_size=%d", (int)s->page_size) &&
          set_up(w, w->db[i], "aux");
 }
@@ -196,6 +196,18 @@ static int disconnect_one(world *w, sqlite3 **db)
 static int disconnect(world *w)
 {
   return disconnect_one(w, &w->db[1]) & disconnect_one(w, &w->db[0]);
+}
+
+const char *real_files_begin(simdisk *d)
+{
+  pagedb_vfs.pAppData = sqlite3_vfs_find("unix");
+  return trace_begin(d);
+}
+
+void real_files_end(void)
+{
+  trace_end();
+  pagedb_vfs.pAppData = sqlite3_vfs_find("simdisk");
 }
 
 /* ------------------------------------------------------------------ changes */
@@ -321,10 +333,10 @@ static const step script_modes[] = {
     STEP_SCHEMA, STEP_INSERT, STEP_MODE,   STEP_UPDATE, STEP_MODE,
     STEP_INSERT, STEP_MODE,   STEP_DELETE, STEP_MODE,   STEP_UPDATE,
     STEP_MODE,   STEP_INSERT, STEP_END};
-static const step script_stamp[] = {STEP_SCHEMA,  STEP_STAMP,  STEP_INSERT,
-                                    STEP_UNSTAMP, STEP_DELETE, STEP_STAMP,
-                                    STEP_UPDATE,  STEP_BLOB,   STEP_UNSTAMP,
-                                    STEP_STAMP,   STEP_END};
+static const step script_stamp[] = {
+    STEP_SCHEMA,  STEP_STAMP,   STEP_INSERT, STEP_UNSTAMP, STEP_DELETE,
+    STEP_VACUUM,  STEP_UNSTAMP, STEP_STAMP,  STEP_UPDATE,  STEP_BLOB,
+    STEP_UNSTAMP, STEP_STAMP,   STEP_END};
 static const step script_reopen[] = {STEP_SCHEMA, STEP_INSERT, STEP_REOPEN,
                                      STEP_UPDATE, STEP_REOPEN, STEP_DELETE,
                                      STEP_BLOB,   STEP_REOPEN, STEP_END};
@@ -470,7 +482,8 @@ static int reader_begin(world *w)
   if (w->reader != NULL || w->spec.exclusive || w->journal != JOURNAL_WAL)
     return 1;
   char path[600];
-  w->reader = world_open(path_of(w, 0, path, sizeof path), world_vfs(&w->spec));
+  w->reader =
+      world_open(file_path(w->dir, 0, path, sizeof path), world_vfs(&w->spec));
   if (w->reader == NULL)
     return went_wrong(w, "cannot open a reader");
   return exec(w, w->reader, "BEGIN") && hash(w, w->reader, 0, &w->reader_hash);
@@ -674,19 +687,16 @@ static int begin(world *w)
   }
   simdisk_record(w->disk);
   simdisk_mark(w->disk, MARK_DONE, 0);
-  if (s->direct) {
-    w->dir = trace_begin(w->disk);
-    pagedb_vfs.pAppData = sqlite3_vfs_find("unix");
-  }
+  if (s->direct)
+    w->dir = real_files_begin(w->disk);
   return 1;
 }
 
-/* From real files back to the simulated disk. */
 static void back_to_the_disk(world *w)
 {
-  trace_end();
+  if (w->dir != NULL)
+    real_files_end();
   w->dir = NULL;
-  pagedb_vfs.pAppData = sqlite3_vfs_find("simdisk");
 }
 
 static int play(world *w)

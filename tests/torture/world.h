@@ -51,6 +51,14 @@ typedef struct world {
   char failure[700];
 } world;
 
+/* The path of a file; dir NULL: on the simulated disk. */
+const char *file_path(const char *dir, int file, char *buf, size_t n);
+
+/* Put a disk's files into a real directory, whose path comes back, with page-db
+** on the platform's VFS; changes there are changes of the disk. Until the end. */
+const char *real_files_begin(simdisk *d);
+void real_files_end(void);
+
 /*
 ** Run the workload on a new disk, whose log has all of it. 0 if it went wrong
 ** by itself, without any cut; w->failure says how. world_free in any case.
