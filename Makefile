@@ -175,14 +175,14 @@ check-asan check-ubsan check-tsan:
 	PAGEDB_TEST_SCALE=small tests/run.sh build/$(@:check-%=%) \
 	  $(TESTS:$(OUT)/%=build/$(@:check-%=%)/%)
 
-# Not those that fork: valgrind hangs in children that kill themselves. The
-# sanitizers run them.
-FORKING := $(addprefix $(OUT)/test_vfs_,damage process state threads)
+# Not those that fork: valgrind hangs in children that kill themselves. Nor the
+# power cuts, which take too long. The sanitizers run them.
+NO_VALGRIND := $(addprefix $(OUT)/test_vfs_,damage power process state threads)
 
 check-valgrind: variant
 	PAGEDB_TEST_SCALE=small \
 	RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --fair-sched=yes" \
-	  tests/run.sh $(OUT) $(filter-out $(FORKING),$(TESTS))
+	  tests/run.sh $(OUT) $(filter-out $(NO_VALGRIND),$(TESTS))
 
 # Until the time is up; a failure prints the line that repeats it.
 torture: $(TORTURE)

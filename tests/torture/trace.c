@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,7 @@ static const char *name_of(int fd)
   return strstr(path, " (deleted)") != NULL ? NULL : name_in(path);
 }
 
-/* A file that is not on the disk yet has just been created. */
+/* A file that is not on the disk yet is being created. */
 static unsigned file_of(const char *name)
 {
   int f = simdisk_find(traced, name);
@@ -69,6 +70,22 @@ static int note_sync(int fd)
 }
 
 /* --------------------------------------------- before the C library's calls */
+
+int open64(const char *path, int flags, ...)
+{
+  mode_t mode = 0;
+  if ((flags & O_CREAT) != 0) {
+    va_list args;
+    va_start(args, flags);
+    mode = va_arg(args, mode_t);
+    va_end(args);
+  }
+  int fd = (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+  const char *name = fd >= 0 && (flags & O_CREAT) != 0 ? name_in(path) : NULL;
+  if (name != NULL && name[0] != 0)
+    file_of(name);
+  return fd;
+}
 
 ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t off)
 {

@@ -3,7 +3,7 @@
 **
 ** So that page-db runs as it does for users: through the platform's VFS, its own
 ** descriptors, Direct I/O, one pool for all connections. trace.c stands before
-** the C library's pwrite, pwritev, ftruncate, fdatasync, fsync and unlink: a
+** the C library's open64, pwrite, pwritev, ftruncate, fdatasync, fsync and unlink: a
 ** program that links it gets these for SQLite and page-db. What concerns files
 ** of the traced directory goes to the disk's log. Syncs are written down and not
 ** carried out.
