@@ -9,6 +9,7 @@
 #   make check-model  the frame protocol, checked by Spin
 #   make check-fuzz   FUZZ_SECONDS (20) of each fuzz target; FUZZ_SECONDS=3600 by hand
 #   make check-process    several processes, kill -9, at length
+#   make torture      power cuts on a simulated disk, TIME=10m, SEED=n (tests/torture)
 #   make check-real check-clients check-demo   real databases, real programs
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
 #   make sqlite-test  SQLite's own test suite on page-db; options: SQLITE=3.53.4
@@ -49,6 +50,8 @@ endif
 ifeq ($(call found,sqlite3ext.h),y)
 HAVE_SQLITE := y
 endif
+# Another build of SQLite for the tests: SQLITE=/path/sqlite3.o
+SQLITE ?= -lsqlite3
 
 CORE   := $(wildcard core/*.c)
 OBJ    := $(CORE:%.c=$(OUT)/%.o)
@@ -68,6 +71,10 @@ TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(if $(HAVE_SQLITE),$(TESTFILES),\
 HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
 # Tests of the VFS link SQLite.
 SQLHELPER := $(OUT)/tests/sqlutil.o $(OUT)/tests/util.o
+# Power cuts on a simulated disk: the long run, and what a test runs of it.
+TORTUREOBJ := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/main.c,\
+            $(wildcard tests/torture/*.c)))
+TORTURE := $(OUT)/torture
 EXAMPLE := $(OUT)/substrate
 # page-db for SQLite's own test programs.
 GLUE    := $(OUT)/libpagedb_suite.so
@@ -79,11 +86,13 @@ WRAP_test_pagefile := -Wl,--wrap=os_datasync \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
 WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
   -Wl,--wrap=os_aligned_alloc -Wl,--wrap=os_reserve
+WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
+  -Wl,--wrap=realloc -Wl,--wrap=os_aligned_alloc
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-real check-clients check-demo check-windows check-aarch64 \
         sqlite-test sqlite-programs check-sqlite sqlite-test-all sqlite-test-docs \
-        check-format check-header bench-core bench-docs format install uninstall clean help variant \
+        check-format check-header torture bench-core bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
 
@@ -147,7 +156,12 @@ $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
 
 $(OUT)/test_vfs_%: $(OUT)/tests/test_vfs_%.o $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 $(LIBS) -lm
+	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_test_vfs_$*) -lcmocka $(SQLITE) $(LIBS) -lm
+
+$(OUT)/test_vfs_power $(OUT)/test_vfs_faults: $(TORTUREOBJ)
+
+$(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(SQLHELPER) $(SQLIB) $(LIB)
+	$(CC) $(ALL) $^ -o $@ -lcmocka $(SQLITE) $(LIBS) -lm
 
 # This one loads the extension, and must not have it in already.
 $(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | $(SO)
@@ -177,14 +191,18 @@ check-asan check-ubsan check-tsan:
 	PAGEDB_TEST_SCALE=small tests/run.sh build/$(@:check-%=%) \
 	  $(TESTS:$(OUT)/%=build/$(@:check-%=%)/%)
 
-# Not those that fork: valgrind hangs in children that kill themselves. The
-# sanitizers run them.
-FORKING := $(addprefix $(OUT)/test_vfs_,damage process recover state threads)
+# Not those that fork: valgrind hangs in children that kill themselves. Nor the
+# power cuts, which take too long. The sanitizers run them.
+NO_VALGRIND := $(addprefix $(OUT)/test_vfs_,damage power process recover state threads)
 
 check-valgrind: variant
 	PAGEDB_TEST_SCALE=small \
 	RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --fair-sched=yes" \
-	  tests/run.sh $(OUT) $(filter-out $(FORKING),$(TESTS))
+	  tests/run.sh $(OUT) $(filter-out $(NO_VALGRIND),$(TESTS))
+
+# Until the time is up; a failure prints the line that repeats it.
+torture: $(TORTURE)
+	$(TORTURE) --time=$(or $(TIME),1m) $(SEED:%=--seed=%)
 
 check-model:
 	tests/model/run.sh build/model

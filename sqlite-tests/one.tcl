@@ -59,6 +59,8 @@ if {$one::verb eq "list"} {
   one::show $one::suite
   exit 0
 }
+# What permutations.test's loops leave behind.
+unset -nocomplain f
 one::prepare $one::suite
 eval $one::options(-initialize)
 reset_db

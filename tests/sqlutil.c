@@ -151,45 +151,63 @@ static uint64_t mix(uint64_t h, const void *data, size_t n)
   return (h ^ n) * 1099511628211u;
 }
 
-static uint64_t hash_query(sqlite3 *db, const char *sql, uint64_t h)
+static int hash_query(sqlite3 *db, const char *sql, uint64_t *h)
 {
   sqlite3_stmt *st;
   int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
   if (rc != SQLITE_OK)
-    fail_msg("%s: %s", sql, sqlite3_errmsg(db));
+    return rc;
   while ((rc = sqlite3_step(st)) == SQLITE_ROW)
     for (int i = 0; i < sqlite3_column_count(st); i++) {
       int type = sqlite3_column_type(st, i);
-      h = mix(h, &type, sizeof type);
+      *h = mix(*h, &type, sizeof type);
       if (type != SQLITE_NULL) {
         const void *blob = sqlite3_column_blob(st, i);
-        h = mix(h, blob, (size_t)sqlite3_column_bytes(st, i));
+        *h = mix(*h, blob, (size_t)sqlite3_column_bytes(st, i));
       }
     }
-  if (rc != SQLITE_DONE)
-    fail_msg("%s: %s; %s", sql, sqlite3_errmsg(db), logged);
-  sqlite3_finalize(st);
-  return h;
+  rc = sqlite3_finalize(st);
+  return rc;
+}
+
+static int hash_format(sqlite3 *db, uint64_t *h, const char *format, ...)
+{
+  va_list args;
+  va_start(args, format);
+  char *sql = sqlite3_vmprintf(format, args);
+  va_end(args);
+  int rc = sql == NULL ? SQLITE_NOMEM : hash_query(db, sql, h);
+  sqlite3_free(sql);
+  return rc;
+}
+
+int try_content_hash(sqlite3 *db, const char *schema, uint64_t *h)
+{
+  sqlite3_stmt *st = NULL;
+  *h = 1469598103u;
+  int rc = hash_format(db, h,
+                       "SELECT type, name, sql FROM \"%w\".sqlite_schema "
+                       "ORDER BY 1, 2",
+                       schema);
+  char *sql = sqlite3_mprintf("SELECT name FROM \"%w\".sqlite_schema WHERE "
+                              "type='table' AND rootpage>0 ORDER BY 1",
+                              schema);
+  if (rc == SQLITE_OK)
+    rc =
+        sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+  sqlite3_free(sql);
+  while (rc == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
+    rc = hash_format(db, h, "SELECT * FROM \"%w\".\"%w\"", schema,
+                     sqlite3_column_text(st, 0));
+  int end = sqlite3_finalize(st);
+  return rc == SQLITE_OK ? end : rc;
 }
 
 uint64_t content_hash(sqlite3 *db)
 {
-  sqlite3_stmt *st;
-  uint64_t h =
-      hash_query(db, "SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2",
-                 1469598103u);
-  int rc = sqlite3_prepare_v2(db,
-                              "SELECT name FROM sqlite_schema WHERE "
-                              "type='table' AND rootpage>0 ORDER BY 1",
-                              -1, &st, NULL);
-  assert_int_equal(rc, SQLITE_OK);
-  while (sqlite3_step(st) == SQLITE_ROW) {
-    char *sql =
-        sqlite3_mprintf("SELECT * FROM \"%w\"", sqlite3_column_text(st, 0));
-    h = hash_query(db, sql, h);
-    sqlite3_free(sql);
-  }
-  sqlite3_finalize(st);
+  uint64_t h;
+  if (try_content_hash(db, "main", &h) != SQLITE_OK)
+    fail_msg("content: %s; %s", sqlite3_errmsg(db), logged);
   return h;
 }
 

@@ -30,6 +30,8 @@ int64_t get_int(sqlite3 *db, const char *format, ...);
 const char *get_text(sqlite3 *db, const char *format, ...);
 /* A hash of all tables' content and of the schema. */
 uint64_t content_hash(sqlite3 *db);
+/* The same of one schema; an SQLite code instead of a failure. */
+int try_content_hash(sqlite3 *db, const char *schema, uint64_t *h);
 /* integrity_check is ok, and every page of a stamped file is. */
 void assert_whole(const char *path, int stamped);
 /* Remove a database and its journals. */

@@ -19,8 +19,9 @@
 ** for later and bring in pages behind the count that it still has.
 **
 ** The observer: a page that cannot be stamped has to be refused before the
-** commit, that is, when it enters the WAL. So the WAL of a stamped database is
-** opened through a file that passes everything on and looks at each page.
+** commit, that is, when it enters the WAL. So the WAL of a database is opened
+** through a file that passes everything on and looks at each page. It also takes
+** no more commits once a sync of the database failed.
 */
 #include <stdlib.h>
 #include <string.h>
@@ -234,6 +235,10 @@ static int wal_refuses(const wal_file *w, const uint8_t *buf, uint32_t n,
 static int wal_write(sqlite3_file *f, const void *buf, int n, sqlite3_int64 off)
 {
   wal_file *w = (wal_file *)f;
+  /* A transaction that finds all its pages in SQLite's own cache asks us for
+  ** nothing else. */
+  if (atomic_load(&w->file->failed))
+    return SQLITE_IOERR_FSYNC;
   if (wal_refuses(w, buf, (uint32_t)n, off))
     return shared_refuse(w->file, SQLITE_IOERR_WRITE,
                          "refused to write a page into the log of this stamped "

@@ -63,8 +63,9 @@ static int parent_read(shared *s, void *buf, size_t n, uint64_t off,
     return parent_error(s, rc, 0, off);
   rc = f->pMethods->xFileSize(f, &size);
   *got = (uint64_t)size > off ? (size_t)((uint64_t)size - off) : 0;
-  if (*got > n)
-    *got = n;
+  /* Short, and not at the end: what came is not what the file has. */
+  if (rc == SQLITE_OK && *got >= n)
+    rc = SQLITE_IOERR_READ;
   return parent_error(s, rc, 0, off);
 }
 

@@ -90,6 +90,8 @@ int fill_holes(conn *c, uint64_t from, uint64_t to, const bitmap *written,
   if (written->all && from < to)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, c->file->path, PAGEDB_NONE, 0, 0,
                             "the set of pages that were written");
+  if (!RULE_IS_ON(RULE_HOLES))
+    return PAGEDB_OK;
   for (uint64_t id = from; id < to && err == PAGEDB_OK; id++)
     if (!bitmap_has(written, id) && !is_lock_page(id, size))
       err = fill_one(c, id, blank_only, lsn, filled);
@@ -363,7 +365,8 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
   ** out; what went out before is read again. Where a foreign tail was seen, it
   ** may be gone by now (a rollback): the file will tell. */
   atomic_store(&s->out, all || t->foreign ? OUT_RAW : OUT_STAMP);
-  t->guard_later = !t->start_stamped && t->start_bytes > 0;
+  t->guard_later =
+      !t->start_stamped && t->start_bytes > 0 && RULE_IS_ON(RULE_GUARD);
   int err = flush(c);
   pthread_mutex_lock(&s->lock);
   if (err == PAGEDB_OK)
@@ -379,7 +382,8 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
     err = fill_holes(c,
                      durable_end(t->start_count, t->start_bytes, t->start_size),
                      h->count, &t->written, 0, t->lsn, &filled);
-  if (err != PAGEDB_OK || (t->kind != TXN_PLAYBACK && !t->joined))
+  if (err != PAGEDB_OK || (t->kind != TXN_PLAYBACK && !t->joined) ||
+      !RULE_IS_ON(RULE_LEAVES))
     return err;
   err = mend_leaves(c, head, t->lsn);
   /* Nobody needs what a free leaf holds. */

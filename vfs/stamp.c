@@ -17,6 +17,9 @@
 ** Before that, adopting writes stamped zero pages over free leaves that do not
 ** verify: SQLite defines no content for them, so a cut there loses nothing.
 **
+** All this without a journal. That of the transaction before must be gone for
+** good first (end_journal).
+**
 ** Unstamping is one write to the first sector (guard off, counters up) and a
 ** sync. The WAL may hold pages then, and they may be such as cannot be stamped:
 ** that is what brings users here. A checkpoint takes them later, as they are.
@@ -109,6 +112,31 @@ static int file_is_empty(conn *c, const char *name, int flags)
   return rc == SQLITE_OK && (size == 0 || first == 0);
 }
 
+int end_journal(conn *c)
+{
+  sqlite3_vfs *v = c->file->parent;
+  const char *name = sqlite3_filename_journal(c->name);
+  int existed = 0, granted;
+  if (!RULE_IS_ON(RULE_JOURNAL))
+    return SQLITE_OK;
+  sqlite3_file *f = calloc(1, (size_t)v->szOsFile);
+  if (f == NULL)
+    return SQLITE_NOMEM;
+  int rc = v->xAccess(v, name, SQLITE_ACCESS_READWRITE, &existed);
+  if (rc == SQLITE_OK)
+    rc = v->xOpen(v, name, f,
+                  SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_READWRITE |
+                      SQLITE_OPEN_CREATE,
+                  &granted);
+  if (rc == SQLITE_OK)
+    rc = f->pMethods->xSync(f, SQLITE_SYNC_NORMAL);
+  if (f->pMethods != NULL)
+    f->pMethods->xClose(f);
+  free(f);
+  /* An empty journal is none; to delete it syncs the directory. */
+  return rc == SQLITE_OK && !existed ? v->xDelete(v, name, 1) : rc;
+}
+
 static int take_exclusive(conn *c, int empty_wal, char **message)
 {
   int rc = SQLITE_OK;
@@ -130,7 +158,7 @@ static int take_exclusive(conn *c, int empty_wal, char **message)
         message, SQLITE_BUSY,
         "a journal or write-ahead log of the database is not empty: open "
         "it, PRAGMA wal_checkpoint(TRUNCATE), and try again");
-  return SQLITE_OK;
+  return end_journal(c);
 }
 
 static int not_now(conn *c, char **message)
@@ -245,7 +273,7 @@ static int stamp_page1(conn *c, uint64_t lsn)
   bump_change_counter(page);
   pagedb_page_stamp(page, size, PAGEDB_TRAILING, 0, lsn);
   err = io_write(s, page, size, 0);
-  if (err == PAGEDB_OK)
+  if (err == PAGEDB_OK && RULE_IS_ON(RULE_STAMPS))
     err = io_sync(s, SQLITE_SYNC_NORMAL);
   page[GUARD_AT] = guarded(page[GUARD_AT]);
   if (err == PAGEDB_OK)
@@ -295,7 +323,7 @@ static int stamp_locked(conn *c, int adopt, char **message)
     return SQLITE_OK;
   }
   err = each_chunk(c, count, &v, lsn, 1);
-  if (err == PAGEDB_OK)
+  if (err == PAGEDB_OK && RULE_IS_ON(RULE_STAMPS))
     err = io_sync(s, SQLITE_SYNC_NORMAL);
   if (err == PAGEDB_OK)
     err = stamp_page1(c, lsn);
@@ -348,7 +376,8 @@ static int exclusively(conn *c, int adopt, char **message, int unstamp)
     pthread_mutex_unlock(&c->file->lock);
     state_forget(c->file);
   }
-  if (rc == SQLITE_OK && before != SQLITE_LOCK_NONE)
+  /* Whoever asks next, even without a lock, is told what the file is now. */
+  if (rc == SQLITE_OK)
     rc = state_check(c) == PAGEDB_OK ? SQLITE_OK : SQLITE_IOERR_READ;
   if (c->lock > before)
     x_unlock(&c->base, before);

@@ -267,7 +267,12 @@ enum {
   RULE_OWN_CKPT = 4,   /* backfill is ours under CKPT only, not under WRITE */
   RULE_CONTINUITY = 8, /* unknown when nobody watched */
   RULE_ABANDON = 16,   /* dirty pages die with the lock */
-  RULE_FORK = 32       /* a child does not touch its parent's handles */
+  RULE_FORK = 32,      /* a child does not touch its parent's handles */
+  RULE_HOLES = 64,     /* pages that nobody wrote become stamped zero pages */
+  RULE_LEAVES = 128,   /* torn free leaves are mended after a playback */
+  RULE_STAMPS = 256,   /* all stamps are durable before the guard is written */
+  RULE_GUARD = 512,    /* a plain file gets its guard after the commit */
+  RULE_JOURNAL = 1024  /* the last journal is gone for good before stamping */
 };
 #define RULE_IS_ON(r) ((pagedb_globals.rules_off & (r)) == 0)
 
@@ -503,6 +508,14 @@ sqlite3_int64 parse_bytes(const char *s);
 ** (sqlite3_malloc'd) says what was done or why not. */
 int stamp_file(conn *c, int adopt, char **message);
 int unstamp_file(conn *c, char **message);
+/*
+** The end of the last transaction's journal (its deletion, or a truncate) may
+** not be durable yet. SQLite makes it so with the next journal; what writes
+** without one must do it first: its syncs could make durable what came after
+** (VACUUM's truncate), while a power cut brings the journal back. Under
+** EXCLUSIVE. An SQLite code.
+*/
+int end_journal(conn *c);
 
 /* ----------------------------------------------------------------- sql.c */
 

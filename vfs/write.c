@@ -115,15 +115,23 @@ void txn_overwrite(conn *c)
 }
 
 /*
-** A plain file was stamped by this transaction: all of it is durable and the
-** journal is gone, so that the guard, one byte, cannot be met together with the
+** A plain file was stamped by this transaction: all of it is durable, and so is
+** the journal's end, that the guard, one byte, cannot be met together with the
 ** journal of a file that was plain. A power cut before it leaves a plain file
 ** that has its stamps.
 */
-static void set_guard(shared *s)
+static void set_guard(conn *c)
 {
+  shared *s = c->file;
   uint8_t head[HEADER_BYTES];
   size_t got = 0;
+  if (end_journal(c) != SQLITE_OK) {
+    shared_refuse(s, SQLITE_NOTICE,
+                  "its journal's end could not be made durable: the file stays "
+                  "plain; PRAGMA pagedb_stamp stamps it");
+    state_forget(s);
+    return;
+  }
   int err = io_header(s, head, &got);
   head[GUARD_AT] = guarded(head[GUARD_AT]);
   if (err == PAGEDB_OK)
@@ -141,7 +149,7 @@ void txn_committed(conn *c)
   shared *s = c->file;
   if (atomic_load(&s->writer) == c) {
     if (s->txn.guard_later)
-      set_guard(s);
+      set_guard(c);
     txn_end(s);
   }
   c->overwrite = 0;

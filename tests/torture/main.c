@@ -1,0 +1,132 @@
+/*
+** main.c - the long run: random workloads until the time is up, or one image
+** again.
+**
+**   torture [--time=10m] [--seed=N]
+**   torture --spec=SPEC [--exhaustive] [--cut=N --image=K,N,SEED [--dump=DIR]] [--lies]
+**           [--rules-off=N]
+*/
+#define SQLITE_CORE 1
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../vfs/vfs_int.h"
+#include "../util.h"
+#include "torture.h"
+
+typedef struct options {
+  double seconds;
+  uint64_t seed;
+  const char *spec;
+  int exhaustive, lies, stock;
+  size_t cut;
+  const char *image, *dump;
+} options;
+
+static double seconds_of(const char *s)
+{
+  char *end;
+  double n = strtod(s, &end);
+  return *end == 'm' ? n * 60 : *end == 'h' ? n * 3600 : n;
+}
+
+static double now(void)
+{
+  return (double)os_monotonic_ns() / 1e9;
+}
+
+static int read_options(int argc, char **argv, options *o)
+{
+  for (int i = 1; i < argc; i++) {
+    const char *a = argv[i], *v = strchr(a, '=');
+    v = v == NULL ? "" : v + 1;
+    if (strncmp(a, "--time=", 7) == 0)
+      o->seconds = seconds_of(v);
+    else if (strncmp(a, "--seed=", 7) == 0)
+      o->seed = strtoull(v, NULL, 0);
+    else if (strncmp(a, "--spec=", 7) == 0)
+      o->spec = v;
+    else if (strncmp(a, "--cut=", 6) == 0)
+      o->cut = strtoull(v, NULL, 0);
+    else if (strncmp(a, "--image=", 8) == 0)
+      o->image = v;
+    else if (strncmp(a, "--dump=", 7) == 0)
+      o->dump = v;
+    else if (strncmp(a, "--rules-off=", 12) == 0)
+      pagedb_globals.rules_off = (unsigned)strtoul(v, NULL, 0);
+    else if (strcmp(a, "--exhaustive") == 0)
+      o->exhaustive = 1;
+    else if (strcmp(a, "--lies") == 0)
+      o->lies = 1;
+    else if (strcmp(a, "--stock") == 0)
+      o->stock = 1;
+    else
+      return 0;
+  }
+  return 1;
+}
+
+static void summary(const tally *t, double seconds)
+{
+  printf("%llu workloads, %llu cut points, %llu images made, %llu different, "
+         "%llu examined with cuts of recoveries, %llu failures, %.0f s\n",
+         (unsigned long long)t->runs, (unsigned long long)t->cuts,
+         (unsigned long long)t->images, (unsigned long long)t->distinct,
+         (unsigned long long)t->examined, (unsigned long long)t->failures,
+         seconds);
+}
+
+static void long_run(const options *o, const effort *how, tally *t)
+{
+  uint64_t seed = o->seed;
+  double start = now(), shown = start;
+  while (now() - start < o->seconds) {
+    spec s = spec_random(&seed);
+    s.stock = o->stock;
+    torture_run(&s, how, 0, t);
+    if (isatty(1) && now() - shown > 1) {
+      shown = now();
+      printf("\r%.0f s: %llu workloads, %llu images, %llu failures ",
+             shown - start, (unsigned long long)t->runs,
+             (unsigned long long)t->distinct, (unsigned long long)t->failures);
+      fflush(stdout);
+    }
+  }
+  if (isatty(1))
+    printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+  options o = {.seconds = 60, .image = "0,0,0", .seed = (uint64_t)time(NULL)};
+  effort how = {.cuts = 150, .singles = 3, .random = 2, .again = 10};
+  tally t = {0};
+  spec s;
+  torture_start();
+  if (!read_options(argc, argv, &o) ||
+      (o.spec != NULL && !spec_parse(o.spec, &s))) {
+    fprintf(stderr, "usage: torture [--time=10m] [--seed=N] | --spec=SPEC "
+                    "[--exhaustive] [--cut=N --image=K,N,SEED [--dump=DIR]] "
+                    "[--lies] [--stock] "
+                    "[--rules-off=N]\n");
+    return 2;
+  }
+  how.lies = o.lies;
+  if (o.exhaustive)
+    how = (effort){.singles = 100, .random = 8, .again = 5, .lies = o.lies};
+  double start = now();
+  if (o.spec != NULL && o.cut > 0)
+    return !torture_repeat(&s, o.lies, o.cut, o.image, o.dump);
+  if (o.spec != NULL) {
+    torture_run(&s, &how, 0, &t);
+  } else {
+    printf("SEED=%llu\n", (unsigned long long)o.seed);
+    fflush(stdout);
+    long_run(&o, &how, &t);
+  }
+  summary(&t, now() - start);
+  return t.failures > 0;
+}
