@@ -444,7 +444,8 @@ uint64_t simdisk_hash(const simdisk *d)
       h = (h ^ word) * 0x9E3779B97F4A7C15u;
       h ^= h >> 29;
     }
-    h ^= fnv1a(b + at, n - at);
+    if (at < n)
+      h ^= fnv1a(b + at, n - at);
   }
   return h;
 }

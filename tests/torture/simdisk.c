@@ -206,7 +206,8 @@ void simdisk_write(simdisk *d, unsigned f, const void *buf, size_t n,
   file *x = d->files[f];
   if (off + n > x->n)
     resize(x, (size_t)off + n);
-  memcpy(x->bytes + off, buf, n);
+  if (n > 0)
+    memcpy(x->bytes + off, buf, n);
   log_op(d, (disk_op){.kind = OP_WRITE, .file = f, .off = off, .n = n}, buf);
 }
 

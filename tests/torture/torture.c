@@ -11,7 +11,11 @@
 #include "oracle.h"
 #include "torture.h"
 
-enum { ENOUGH = 3 /* failures of one workload */ };
+/* Failures of one workload. A quiet run asks only whether there are any. */
+static int enough(int quiet)
+{
+  return quiet ? 1 : 3;
+}
 
 void torture_start(void)
 {
@@ -224,7 +228,7 @@ static int all_images(const follower *f, const world *w, const effort *how,
   int bad = 0;
   size_t at = platter_at(f->p);
   t->cuts++;
-  for (unsigned i = 0; bad < ENOUGH; i++) {
+  for (unsigned i = 0; bad < enough(quiet); i++) {
     examined e = {0};
     cut c = {.seed = image_seed(&w->spec, at, i)};
     if (!nth_cut(how, platter_pending(f->p), i, &c))
@@ -275,7 +279,7 @@ void torture_run(const spec *s, const effort *how, int quiet, tally *t)
   const disk_op *op;
   size_t n;
   simdisk_log(w.disk, &n);
-  while (bad < ENOUGH && (op = follow(&f)) != NULL)
+  while (bad < enough(quiet) && (op = follow(&f)) != NULL)
     if (is_chosen(how, op, n, &seed))
       bad += all_images(&f, &w, how, &known, quiet, t);
   platter_free(f.p);
@@ -315,7 +319,7 @@ static void dump(const simdisk *d, const char *dir)
     const unsigned char *p = simdisk_bytes(d, (unsigned)file, &n);
     snprintf(path, sizeof path, "%s/%s", dir, simdisk_name(d, i));
     FILE *f = fopen(path, "wb");
-    if (f == NULL || fwrite(p, 1, n, f) != n)
+    if (f == NULL || (n > 0 && fwrite(p, 1, n, f) != n))
       fprintf(stderr, "cannot write %s\n", path);
     if (f != NULL)
       fclose(f);

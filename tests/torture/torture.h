@@ -25,8 +25,8 @@ typedef struct tally {
 void torture_start(void);
 
 /*
-** One workload. Goes on until a few images failed; prints each, with the line
-** that repeats it, to stderr unless quiet. Adds to *t.
+** One workload. Goes on until a few images failed, and prints each, with the
+** line that repeats it, to stderr; if quiet, until one failed. Adds to *t.
 */
 void torture_run(const spec *s, const effort *how, int quiet, tally *t);
 

@@ -174,7 +174,7 @@ static void put_file(const simdisk *d, unsigned name)
       simdisk_bytes(d, (unsigned)simdisk_entry(d, name), &n);
   snprintf(path, sizeof path, "%s/%s", dir, simdisk_name(d, name));
   FILE *f = fopen(path, "wb");
-  if (f == NULL || fwrite(p, 1, n, f) != n || fclose(f) != 0)
+  if (f == NULL || (n > 0 && fwrite(p, 1, n, f) != n) || fclose(f) != 0)
     abort();
 }
 
