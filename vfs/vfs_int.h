@@ -282,9 +282,9 @@ extern globals pagedb_globals;
 /* The page with the lock byte: never stamped, verified, filled or counted. */
 static inline int is_lock_page(uint64_t id, uint32_t size)
 {
-  return id == atomic_load_explicit(&pagedb_globals.lock_byte,
-                                    memory_order_relaxed) /
-                   size;
+  return id ==
+         atomic_load_explicit(&pagedb_globals.lock_byte, memory_order_relaxed) /
+             size;
 }
 
 /* The process's pool, made at first use; NULL: no memory. */
