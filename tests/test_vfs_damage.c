@@ -405,6 +405,11 @@ static void test_incomplete_replacement(void **state)
     assert_int_equal(f->pMethods->xFileControl(f, SQLITE_FCNTL_SYNC, NULL),
                      SQLITE_IOERR_WRITE);
     assert_non_null(strstr(last_log(), "pagedb_unstamp"));
+    /* The whole sentence, and no word about contracts. */
+    const char *error =
+        get_text(db, "SELECT last_error FROM pagedb_files WHERE path=%Q", path);
+    assert_non_null(strstr(error, "run PRAGMA pagedb_unstamp on it first"));
+    assert_null(strstr(error, "contract"));
     /* What playing the journal back would do. */
     assert_int_equal(f->pMethods->xWrite(f, before, SIZE, 2 * SIZE), SQLITE_OK);
     assert_int_equal(f->pMethods->xFileControl(f, SQLITE_FCNTL_SYNC, NULL),

@@ -23,6 +23,17 @@ expect() {
     printf 'pagedb %s: exit %s, expected %s and "%s":\n%s\n' "$*" "$got" "$code" "$text" "$out"
   fi
 }
+# check WHAT COMMAND...
+check() {
+  local what=$1
+  shift
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "$what: failed: $*"
+  fi
+}
 # json ARGS: every line is JSON.
 json() {
   if "$tool" "$@" --json 2>/dev/null | python3 -c 'import json, sys
@@ -83,12 +94,45 @@ echo "BEGIN; SELECT * FROM t;" >&9
 sleep 0.3
 cp busy.db before
 expect 2 "others have the database open" convert --quiet busy.db
-cmp -s before busy.db && passed=$((passed + 1)) || { failed=$((failed + 1)) && echo "busy.db was touched"; }
+check "busy.db is untouched" cmp -s before busy.db
 echo "COMMIT;" >&9
 exec 9>&-
 wait
 expect 0 "converted" convert busy.db
 expect 0 "journal mode  WAL" info busy.db
+
+# A connection that holds no lock, with a journal in memory: after convert it has
+# the old file, without a name, and must not commit into it.
+for plugin in /dev/null "$build/pagedb.so"; do
+  rm -f idle.db
+  sqlite3 idle.db "CREATE TABLE t(a); INSERT INTO t VALUES(1)"
+  load=(-cmd "PRAGMA journal_mode=MEMORY")
+  [ "$plugin" = /dev/null ] || load=(-cmd ".load $plugin" -cmd ".open idle.db" "${load[@]}")
+  sqlite3 -batch "${load[@]}" idle.db <hold >idle.out 2>&1 &
+  exec 9>hold
+  echo "SELECT 'ready', count(*) FROM t;" >&9
+  until grep -q ready idle.out; do sleep 0.05; done
+  expect 0 "converted" convert idle.db
+  echo "INSERT INTO t VALUES(2);" >&9
+  [ "$plugin" = /dev/null ] || echo "SELECT last_error FROM pagedb_files WHERE state='plain';" >&9
+  exec 9>&-
+  wait
+  check "idle connection, $plugin" grep -q readonly idle.out
+  [ "$plugin" = /dev/null ] || check "idle connection, last_error" grep -q "open it again" idle.out
+  check "idle.db has what was committed" [ "$(sqlite3 idle.db 'SELECT count(*) FROM t')" = 1 ]
+done
+
+# The file behind a link, not the link; a second name would keep the old content.
+mkdir sub
+sqlite3 sub/real.db "CREATE TABLE t(a); INSERT INTO t VALUES(1)"
+ln -s sub/real.db link.db
+expect 0 "real.db: converted" convert link.db
+check "link.db is a link" test -L link.db
+expect 0 "state         stamped" info sub/real.db
+sqlite3 one.db "CREATE TABLE t(a)"
+ln one.db two.db
+expect 2 "2 names" convert one.db
+expect 0 "state         plain" info two.db
 
 # Damage: named, with its table; a free page has nothing to lose.
 cp plain.db bad.db
@@ -110,7 +154,7 @@ flip free.db $((page * 4096 - 1000))
 expect 0 "free, nothing is lost" check free.db
 expect 0 "stamped" stamp --adopt free.db
 page_is_sound=$(ours free.db "SELECT status FROM pagedb_pages WHERE page=$page")
-[ "$page_is_sound" = ok ] && passed=$((passed + 1)) || { failed=$((failed + 1)) && echo "free leaf: $page_is_sound"; }
+check "free leaf is mended: $page_is_sound" [ "$page_is_sound" = ok ]
 
 # Away from it and back; what stock wrote meanwhile is said.
 expect 0 "no longer stamped" unstamp plain.db

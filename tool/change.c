@@ -5,13 +5,21 @@
 ** file next to it, every page of which is then verified and all content
 ** compared, is synced and renamed over the original, and the directory is
 ** synced. A power cut at any point leaves the one or the other. Meanwhile
-** EXCLUSIVE is held on the original; a connection of another process that had
-** it open without a lock finds at its next write that the file was moved, and
-** SQLite refuses.
+** EXCLUSIVE is held on the original.
+**
+** The old file lives on, without a name, for connections in rollback mode that
+** had it open and held no lock just then. One with its journal in memory would
+** commit into it, and the commit would be lost. So before EXCLUSIVE is given up
+** the old file is marked (RETIRED, core/guard.h), and its change counter goes up:
+** such a connection reads page 1 again and finds a database that it may only
+** read. The mark comes after the sync of the directory, because until then a
+** power cut may bring the old file back, which must then be writable. It needs
+** no sync: whoever could see it is gone after a power cut.
 */
 #define _DEFAULT_SOURCE
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +27,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "../core/guard.h"
 #include "../core/os.h"
 #include "../vfs/pagedb_sqlite.h"
 #include "tool.h"
@@ -115,10 +124,11 @@ int cmd_unstamp(const options *o)
 typedef struct conversion {
   const options *o;
   file_info info;
-  char target[4200];
+  char target[PATH_MAX + 32];
   sqlite3 *db;
   int was_wal;
-  int swapped; /* the connection's file is no longer the one at the path */
+  int swapped;  /* the connection's file is no longer the one at the path */
+  os_file *old; /* closed after db: closing it drops the locks of db */
 } conversion;
 
 static int show_vacuum(void *arg)
@@ -146,10 +156,11 @@ static int enough_room(const conversion *c)
   return 0;
 }
 
-/* Nobody else, no WAL, no hot journal. */
+/* Nobody else, no WAL, no hot journal, and the file that has the name. */
 static int take_it(conversion *c)
 {
   char mode[32];
+  int moved = 0;
   int rc = query(c->db, "PRAGMA journal_mode", mode, sizeof mode);
   c->was_wal = strcmp(mode, "wal") == 0;
   if (rc == SQLITE_OK && c->was_wal)
@@ -160,6 +171,10 @@ static int take_it(conversion *c)
     rc = sqlite3_exec(c->db,
                       "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT",
                       NULL, NULL, NULL);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+  if (rc == SQLITE_OK && moved)
+    return complain(c->o, "another file was put in its place meanwhile");
   if (rc == SQLITE_OK)
     return GOOD;
   if ((rc & 0xff) == SQLITE_BUSY)
@@ -234,6 +249,25 @@ static int same_content(conversion *c)
   return rc == SQLITE_OK && a == b && strcmp(ok, "ok") == 0;
 }
 
+/* The mark on the old file; why and when: above. */
+static int retire(conversion *c)
+{
+  unsigned char head[512];
+  os_iov iov = {head, sizeof head};
+  size_t got = 0;
+  int err = os_readv(c->old, &iov, 1, 0, &got);
+  if (err == PAGEDB_OK && got == sizeof head) {
+    head[GUARD_AT] = (unsigned char)(RETIRED | unguarded(head[GUARD_AT]));
+    bump_change_counter(head);
+    iov = (os_iov){head, sizeof head};
+    err = os_writev(c->old, &iov, 1, 0);
+  }
+  if (err == PAGEDB_OK)
+    return GOOD;
+  return complain(c->o, "converted, but connections that had it open before "
+                        "cannot be told: close them");
+}
+
 /* Owner and permissions of the original; durable; in its place. */
 static int swap_in(conversion *c)
 {
@@ -249,6 +283,8 @@ static int swap_in(conversion *c)
   os_close(f);
   if (err != PAGEDB_OK)
     return complain(c->o, "the new file cannot be synced: nothing was changed");
+  if (os_open(c->o->path, 0, &c->old, NULL) != PAGEDB_OK)
+    return complain(c->o, "cannot open it: %s", pagedb_last_fault()->what);
   if (rename(c->target, c->o->path) != 0)
     return complain(c->o, "cannot rename %s over it: %s", c->target,
                     strerror(errno));
@@ -257,7 +293,7 @@ static int swap_in(conversion *c)
     return complain(c->o, "converted, but its directory cannot be synced: a "
                           "power cut may bring the "
                           "old file back");
-  return GOOD;
+  return retire(c);
 }
 
 static int convert_taken(conversion *c)
@@ -294,10 +330,30 @@ static int convert(conversion *c)
   return rc;
 }
 
-int cmd_convert(const options *o)
+/* The file itself, were it named through a symbolic link: the new one has to
+** take its place, not the link's. And it must have no other name, which would
+** go on to lead to the old content. */
+static int find_it(const options *o, options *real, char *path)
 {
+  struct stat st;
+  if (realpath(o->path, path) == NULL || stat(path, &st) != 0)
+    return complain(o, "cannot open: %s", strerror(errno));
+  *real = *o;
+  real->path = path;
+  if (st.st_nlink > 1)
+    return complain(real,
+                    "it has %ju names (hard links), and the others would keep "
+                    "the old file: remove them first",
+                    (uintmax_t)st.st_nlink);
+  return GOOD;
+}
+
+int cmd_convert(const options *named)
+{
+  options real, *o = &real;
   conversion c = {.o = o};
-  if (file_look(o, &c.info) != GOOD)
+  char path[PATH_MAX];
+  if (find_it(named, o, path) != GOOD || file_look(o, &c.info) != GOOD)
     return FAILED;
   if (c.info.type != FILE_DATABASE)
     return complain(o, "a native page file is always stamped");
@@ -316,5 +372,6 @@ int cmd_convert(const options *o)
     return FAILED;
   int rc = convert(&c);
   sqlite3_close(c.db);
+  os_close(c.old);
   return rc == GOOD ? say(o, "converted: stamped now") : rc;
 }

@@ -75,6 +75,9 @@ int state_learn(shared *s, const header *h)
     sqlite3_log(SQLITE_NOTICE,
                 "pagedb: %s: is plain now: somebody took its guard away",
                 s->path);
+  if (h->valid && h->retired)
+    shared_note(s, "was replaced by `pagedb convert`, this is the old file: "
+                   "close the connection and open it again");
   atomic_store(&s->stamped, header_stamped(h));
   atomic_store(&s->wal, h->valid && h->wal);
   atomic_store(&s->count, h->count);

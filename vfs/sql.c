@@ -73,7 +73,7 @@ typedef struct file_row {
   const char *io;
   uint32_t page_size;
   uint64_t lsn, resident, dirty, connections;
-  char error[400];
+  char error[SENTENCE];
 } file_row;
 
 static void file_fill(shared *s, file_row *r)
@@ -95,8 +95,7 @@ static void file_fill(shared *s, file_row *r)
   for (conn *c = s->conns; c != NULL; c = c->next)
     r->connections++;
   pthread_mutex_lock(&s->lock);
-  if (s->has_fault)
-    shared_sentence(&s->fault, r->error, sizeof r->error);
+  snprintf(r->error, sizeof r->error, "%s", s->last_error);
   pthread_mutex_unlock(&s->lock);
 }
 

@@ -23,19 +23,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../core/endian.h"
 #include "vfs_int.h"
 
 enum { CHUNK = 1 << 20 };
-
-static void bump_change_counter(uint8_t *head)
-{
-  uint32_t next = get_be32(head + HEADER_CHANGE_COUNTER) + 1;
-  /* Version-valid-for must follow, or the page count is not believed. */
-  if (get_be32(head + HEADER_VERSION_VALID_FOR) == next - 1)
-    put_be32(head + HEADER_VERSION_VALID_FOR, next);
-  put_be32(head + HEADER_CHANGE_COUNTER, next);
-}
 
 /* ----------------------------------------------------------- getting there */
 

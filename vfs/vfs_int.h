@@ -82,6 +82,7 @@ typedef struct header {
   uint32_t page_size; /* bytes */
   uint32_t reserve;
   int guard;
+  int retired;    /* pagedb convert put another file in its place */
   int wal;        /* journal mode WAL, says the header */
   uint32_t count; /* pages, by bytes 28..31; 0: not to be believed */
   uint8_t version[VERSION_BYTES];
@@ -144,6 +145,9 @@ typedef struct state {
   uint32_t backfill;
 } state;
 
+/* Bytes of a sentence about a file, its path included. */
+enum { SENTENCE = 1024 };
+
 /* How pages go out. */
 typedef enum out_mode { OUT_RAW, OUT_STAMP } out_mode;
 
@@ -189,8 +193,7 @@ struct shared {
   uint64_t ckpt_lsn;
   unsigned wal_conns; /* with shm mapped and SHARED held */
 
-  pagedb_fault fault; /* the last one, for pagedb_files */
-  int has_fault;
+  char last_error[SENTENCE]; /* for pagedb_files; under lock */
 };
 
 struct conn {
@@ -334,6 +337,9 @@ void shared_detach(conn *c);
 ** forgotten. 0: unknown. */
 int shared_set_page_size(shared *s, uint32_t page_size);
 void shared_invalidate(shared *s);
+/* Under s->lock: log what was found out about the file, and remember it for
+** pagedb_files. */
+void shared_note(shared *s, const char *text);
 /* Log the thread's fault, remember it for pagedb_files, and return the SQLite
 ** code for it; `otherwise` for plain I/O errors. */
 int shared_report(shared *s, int err, int otherwise);
