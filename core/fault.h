@@ -10,6 +10,9 @@
 ** it. Returns the fault's error. */
 int fault_set_path(const char *path);
 
+/* What a list of pages says of a page with this error: "bad crc". */
+const char *fault_status(int err);
+
 /* Make *f this thread's fault again, after other calls overwrote it. */
 void fault_restore(const pagedb_fault *f);
 

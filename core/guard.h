@@ -34,6 +34,21 @@ static inline int retired_is_set(unsigned char write_version)
   return (write_version & GUARD_MASK) == RETIRED;
 }
 
+/*
+** Whether a database's header is of no kind that anybody writes: the guard
+** without 32 reserved bytes, or a mark that is none of ours in a page 1 whose
+** tail holds our record. A flipped bit in byte 18 or 20 of a stamped database
+** leaves such a header, and the file must not pass for a plain one.
+*/
+static inline int header_is_broken(unsigned char write_version,
+                                   unsigned char reserve, int has_record)
+{
+  if (guard_is_set(write_version))
+    return reserve != 32;
+  return has_record && unguarded(write_version) != write_version &&
+         !retired_is_set(write_version);
+}
+
 /* One more in the header's change counter: every open connection looks at the
 ** file again. */
 static inline void bump_change_counter(unsigned char *head)

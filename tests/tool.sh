@@ -45,14 +45,14 @@ for line in sys.stdin: json.loads(line)'; then
   fi
 }
 ours() { sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open $1" :memory: "$2"; }
-flip() { # FILE OFFSET
-  python3 - "$1" "$2" <<'PY'
+flip() { # FILE OFFSET [MASK]
+  python3 - "$1" "$2" "${3:-8}" <<'PY'
 import sys
 with open(sys.argv[1], "r+b") as f:
     f.seek(int(sys.argv[2]))
     b = f.read(1)[0]
     f.seek(int(sys.argv[2]))
-    f.write(bytes([b ^ 8]))
+    f.write(bytes([b ^ int(sys.argv[3])]))
 PY
 }
 
@@ -100,6 +100,19 @@ exec 9>&-
 wait
 expect 0 "converted" convert busy.db
 expect 0 "journal mode  WAL" info busy.db
+sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open busy.db" :memory: <hold >/dev/null &
+exec 9>hold
+echo "PRAGMA wal_autocheckpoint=0; CREATE TABLE more(a); INSERT INTO more VALUES(randomblob(40000)); SELECT 1;" >&9
+until [ "$(stat -c %s busy.db-wal 2>/dev/null || echo 0)" -gt 40000 ]; do sleep 0.05; done
+expect 0 "newer versions of 1 pages, and 1" info busy.db
+expect 0 "pages that are nowhere else" check busy.db
+json check busy.db
+exec 9>&-
+wait
+cp plain.db torn.db
+printf 'a journal' >torn.db-journal
+expect 0 "cut short" info torn.db
+expect 0 "there is a journal" check torn.db
 
 # A connection that holds no lock, with a journal in memory: after convert it has
 # the old file, without a name, and must not commit into it.
@@ -140,12 +153,54 @@ page=$(ours bad.db "SELECT page FROM pagedb_pages WHERE object='index i' AND typ
 flip bad.db $((page * 4096 - 1000))
 expect 1 "page $page: the page's checksum does not match" check bad.db
 expect 1 "index leaf of index i" check bad.db
-expect 1 "PAGEDB_ECRC" pages bad.db
+expect 1 "bad crc" pages bad.db
 json check bad.db
 json pages bad.db
 expect 1 "damaged" stamp bad.db
 truncate -s 20480 bad.db
 expect 1 "not in the file" check bad.db
+
+# A page 1 that cannot be right: its own fault, and nothing else is believed.
+# Memory is limited: a page count is a number that anybody can write.
+ours two.pages "CREATE TABLE t(a)" # two pages
+for at in 28 29; do
+  cp two.pages count.db
+  flip count.db $at 16
+  for how in check pages; do
+    out=$(ulimit -v 1000000 && timeout 60 "$tool" $how count.db 2>&1)
+    check "$how after a flip at $at: exit code" [ $? = 1 ]
+    check "$how after a flip at $at: short" [ ${#out} -lt 1000 ]
+    json $how count.db
+  done
+  expect 1 "page 1: the page's checksum does not match" check count.db
+  expect 1 "not believed" check count.db
+  expect 0 "page 1 counts more" info count.db
+  rows=$(ours "file:count.db?pagedb_verify=off" "PRAGMA writable_schema=1; SELECT count(*) FROM pagedb_pages" 2>&1)
+  check "pagedb_pages after a flip at $at: $rows rows" [ "$rows" = 3 ]
+done
+# Bytes 18 and 20, the magic, the page size.
+for flip in "18 16" "18 32" "18 64" "18 128" "20 1" "20 16" "20 32" "20 64" "20 128" \
+  "0 1" "15 1" "16 16" "16 32" "17 2"; do
+  cp plain.db header.db
+  flip header.db $flip
+  expect 1 "page 1: the page's checksum does not match" check header.db
+  expect 1 " 1 damaged" check header.db
+  expect 1 "page 1 is damaged" convert header.db
+  expect 0 "in page 1 is damaged" info header.db
+done
+cp plain.db cut.db
+truncate -s 12288 cut.db
+expect 1 "pages 4 to " check cut.db
+expect 1 "up to page" pages cut.db
+json check cut.db
+json pages cut.db
+
+# Names are printed, and do nothing to the terminal; JSON is UTF-8.
+ours names.db "CREATE TABLE names(a); INSERT INTO names VALUES(randomblob(9000));
+  PRAGMA writable_schema=1;
+  UPDATE sqlite_schema SET name='n' || CAST(x'1b5b33316dd6' AS TEXT) || 'é', tbl_name=name" >/dev/null
+expect 0 'table n\x1b[31m\xd6é' pages names.db
+json pages names.db
 
 ours plain.db "DROP INDEX i" >/dev/null
 cp plain.db free.db

@@ -85,7 +85,10 @@ static int say(const options *o, const char *text)
     json_string(stdout, text);
     printf("}\n");
   } else {
-    printf("%s: %s\n", o->path, text);
+    plain_text(stdout, o->path);
+    printf(": ");
+    plain_text(stdout, text);
+    printf("\n");
   }
   return GOOD;
 }
@@ -228,7 +231,7 @@ static int new_is_sound(conversion *c)
       verify_file(&there, &info, &v) != GOOD)
     return 0;
   free(v.bad);
-  return v.nbad == 0 && info.guard;
+  return v.nbad == 0 && info.stamped;
 }
 
 static int same_content(conversion *c)
@@ -357,7 +360,11 @@ int cmd_convert(const options *named)
     return FAILED;
   if (c.info.type != FILE_DATABASE)
     return complain(o, "a native page file is always stamped");
-  if (c.info.guard && c.info.reserve == PAGEDB_RECORD_SIZE)
+  if (c.info.broken) {
+    complain(o, "page 1 is damaged: `pagedb check` tells more");
+    return DAMAGED;
+  }
+  if (c.info.stamped)
     return say(o, "stamped already");
   snprintf(c.target, sizeof c.target, "%s.pagedb-convert", o->path);
   if (access(c.target, F_OK) == 0)
