@@ -157,6 +157,10 @@ expect 1 "bad crc" pages bad.db
 json check bad.db
 json pages bad.db
 expect 1 "damaged" stamp bad.db
+expect 1 "page $page " unstamp bad.db
+cp bad.db forced.db
+expect 0 "not verified" unstamp --force forced.db
+expect 2 "--force belongs to unstamp" check --force forced.db
 truncate -s 20480 bad.db
 expect 1 "not in the file" check bad.db
 
@@ -195,6 +199,17 @@ expect 1 "up to page" pages cut.db
 json check cut.db
 json pages cut.db
 
+# The copy that stock makes, and a bit in page 1's text: not to be told apart.
+sqlite3 plain.db ".backup copy.db"
+expect 1 "only page 1 is bad" check copy.db
+expect 1 "damage in page 1" stamp copy.db
+expect 0 "stamped:" stamp --adopt copy.db
+expect 0 " 0 damaged" check copy.db
+cp plain.db text1.db
+flip text1.db 4059 2 # t(a, b): t(c, b)
+expect 1 "damage in page 1" stamp text1.db
+expect 1 "only page 1 is bad" check text1.db
+
 # Names are printed, and do nothing to the terminal; JSON is UTF-8.
 ours names.db "CREATE TABLE names(a); INSERT INTO names VALUES(randomblob(9000));
   PRAGMA writable_schema=1;
@@ -212,6 +227,8 @@ page_is_sound=$(ours free.db "SELECT status FROM pagedb_pages WHERE page=$page")
 check "free leaf is mended: $page_is_sound" [ "$page_is_sound" = ok ]
 
 # Away from it and back; what stock wrote meanwhile is said.
+expect 0 "no longer stamped" unstamp plain.db
+expect 0 "stamped: " stamp plain.db
 expect 0 "no longer stamped" unstamp plain.db
 sqlite3 plain.db "UPDATE t SET b='stock' WHERE a=7"
 expect 0 "changed since they got an earlier stamp" stamp plain.db

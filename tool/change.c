@@ -34,16 +34,16 @@
 
 static const options *running; /* for callbacks without an argument */
 
-static void stamping_progress(unsigned long long done, unsigned long long all)
+static void pages_progress(unsigned long long done, unsigned long long all)
 {
-  progress(running, "stamping", done, all);
+  progress(running, "pages", done, all);
 }
 
 static sqlite3 *open_database(const options *o)
 {
   sqlite3 *db = NULL;
   running = o;
-  pagedb_on_progress(stamping_progress);
+  pagedb_on_progress(pages_progress);
   if (pagedb_register(1) != SQLITE_OK) {
     complain(o, "SQLite %s is too old: 3.40.1 or newer is needed",
              sqlite3_libversion());
@@ -119,7 +119,8 @@ int cmd_stamp(const options *o)
 
 int cmd_unstamp(const options *o)
 {
-  return by_pragma(o, "PRAGMA pagedb_unstamp");
+  return by_pragma(o, o->force ? "PRAGMA pagedb_unstamp=force"
+                               : "PRAGMA pagedb_unstamp");
 }
 
 /* ------------------------------------------------------------------ convert */

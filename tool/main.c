@@ -22,7 +22,8 @@ static const char usage[] =
     "  pages     one line for every page\n"
     "  stamp     give a database with 32 reserved bytes its stamps (--adopt:\n"
     "            accept pages that were written without page-db)\n"
-    "  unstamp   let any SQLite write the database again\n"
+    "  unstamp   let any SQLite write the database again (--force: even if\n"
+    "            pages are damaged, which nobody will notice then)\n"
     "  convert   make a plain database a stamped one\n"
     "  version   the version of this command\n"
     "\n"
@@ -285,6 +286,8 @@ static int parse_option(const char *arg, options *o)
     return o->quiet = 1;
   if (strcmp(arg, "--adopt") == 0)
     return o->adopt = 1;
+  if (strcmp(arg, "--force") == 0)
+    return o->force = 1;
   return 0;
 }
 
@@ -329,6 +332,8 @@ int main(int argc, char **argv)
       return misuse("which file?", "");
     if (o->adopt && commands[i].run != cmd_stamp)
       return misuse("--adopt belongs to stamp", "");
+    if (o->force && commands[i].run != cmd_unstamp)
+      return misuse("--force belongs to unstamp", "");
     int rc = commands[i].run(o);
     return fflush(stdout) == 0 ? rc : FAILED;
   }

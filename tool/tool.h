@@ -20,7 +20,8 @@ typedef struct options {
   const char *path;
   int json;
   int quiet; /* no progress */
-  int adopt;
+  int adopt; /* stamp */
+  int force; /* unstamp */
 } options;
 
 typedef enum file_type { FILE_DATABASE, FILE_NATIVE } file_type;

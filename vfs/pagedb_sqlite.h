@@ -30,8 +30,8 @@ int pagedb_register(int make_default);
 */
 int pagedb_extra_init(const char *unused);
 
-/* Call `show` now and then while PRAGMA pagedb_stamp works: pages done, all
-** pages. NULL: no longer. */
+/* Call `show` now and then while PRAGMA pagedb_stamp or pagedb_unstamp works:
+** pages done, all pages. NULL: no longer. */
 void pagedb_on_progress(void (*show)(unsigned long long done,
                                      unsigned long long all));
 

@@ -149,6 +149,17 @@ static int plain_page_1(const conn *c, uint64_t id)
   return id == 0 && !atomic_load(&s->stamped) && atomic_load(&s->writer) != c;
 }
 
+/*
+** pagedb_stamp=required. Asked when SQLite reads page 1, because a hot journal
+** has been played back by then. What the writer has spilled is not yet stamped.
+*/
+static int refuses_plain(const conn *c, uint64_t off)
+{
+  const shared *s = c->file;
+  return c->need_stamps && off == 0 && atomic_load(&s->page_size) != 0 &&
+         !atomic_load(&s->stamped) && atomic_load(&s->writer) != c;
+}
+
 int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
 {
   conn *c = (conn *)f;
@@ -160,6 +171,10 @@ int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
     return read_header(c, buf, (size_t)n, from);
   if (atomic_load(&s->failed))
     return SQLITE_IOERR_FSYNC;
+  if (refuses_plain(c, from))
+    return shared_refuse(s, SQLITE_CANTOPEN,
+                         "is plain, and stamps were required "
+                         "(pagedb_stamp=required)");
   if (size == 0 || n <= 0 || from / size != (from + (uint64_t)n - 1) / size)
     return read_raw(c, buf, (size_t)n, from);
   if (is_lock_page(from / size, (uint32_t)size) || plain_page_1(c, from / size))

@@ -99,8 +99,8 @@ void header_parse(const uint8_t *p, size_t n, header *h)
   h->page_size = size == 1 ? 65536 : size;
   h->valid = pagedb_page_size_ok(h->page_size, PAGEDB_TRAILING);
   h->reserve = p[HEADER_RESERVE];
+  h->write_version = p[GUARD_AT];
   h->guard = guard_is_set(p[GUARD_AT]);
-  h->retired = retired_is_set(p[GUARD_AT]);
   h->wal = p[HEADER_READ_VERSION] == 2;
   if (get_be32(p + HEADER_CHANGE_COUNTER) ==
       get_be32(p + HEADER_VERSION_VALID_FOR))

@@ -289,13 +289,11 @@ static int pages_gather(sqlite3 *db, const char *schema, rows *out,
                         schema);
     return SQLITE_ERROR;
   }
-  int locked = c->lock == SQLITE_LOCK_NONE && !c->no_lock;
-  if (locked)
-    rc = x_lock(f, SQLITE_LOCK_SHARED);
+  int taken;
+  rc = lock_for_now(c, &taken);
   if (rc == SQLITE_OK)
     rc = pages_fill(c, out);
-  if (locked && c->lock != SQLITE_LOCK_NONE)
-    x_unlock(f, SQLITE_LOCK_NONE);
+  unlock_after(c, taken);
   return rc;
 }
 

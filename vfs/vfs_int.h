@@ -81,8 +81,8 @@ typedef struct header {
   int valid;          /* a database's, with a possible page size */
   uint32_t page_size; /* bytes */
   uint32_t reserve;
+  uint8_t write_version; /* with the guard, if there is one */
   int guard;
-  int retired;    /* pagedb convert put another file in its place */
   int wal;        /* journal mode WAL, says the header */
   uint32_t count; /* pages, by bytes 28..31; 0: not to be believed */
   uint8_t version[VERSION_BYTES];
@@ -172,7 +172,9 @@ struct shared {
   pthread_mutex_t bits_lock; /* txn.written, txn.raw */
   conn *conns;
   state state;
-  _Atomic int stamped;        /* as the file is on disk */
+  _Atomic int
+      stamped; /* as the file is on disk; also when its header is broken:
+                       ** page 1 then does not verify */
   _Atomic uint32_t page_size; /* 0: unknown, the file is empty or not ours */
   _Atomic uint64_t count;     /* durable pages, by page 1; 0: not known */
   _Atomic int wal;            /* page 1 on disk says journal mode WAL */
@@ -193,6 +195,7 @@ struct shared {
   uint64_t ckpt_lsn;
   unsigned wal_conns; /* with shm mapped and SHARED held */
 
+  int lost_guard;            /* that was said already; under lock */
   char last_error[SENTENCE]; /* for pagedb_files; under lock */
 };
 
@@ -211,6 +214,7 @@ struct conn {
   int read_only; /* as granted */
   int verify;
   int want_stamps; /* ask for reserved bytes in new databases */
+  int need_stamps; /* pagedb_stamp=required: no plain database is read */
   int overwrite;   /* the file is written anew: VACUUM, a foreign backup */
   int asked;       /* did so */
   int nested;      /* a PRAGMA of ours runs inside one of the user's */
@@ -418,6 +422,10 @@ int x_shm_unmap(sqlite3_file *f, int delete_it);
 const char *conn_schema(conn *c);
 /* Ask SQLite, once, for 32 reserved bytes in this database. */
 void ask_for_reserve(conn *c);
+/* SHARED for a call that SQLite may make without a lock: taken if nobody has it
+** here. *taken goes to unlock_after. */
+int lock_for_now(conn *c, int *taken);
+void unlock_after(conn *c, int taken);
 /* Compare what the pool holds with the file, as at a new SHARED lock. */
 int state_check(conn *c);
 /* What we just wrote is the state: page 1's bytes (NULL: as they were), size.
@@ -489,10 +497,11 @@ sqlite3_int64 parse_bytes(const char *s);
 
 /* --------------------------------------------------------------- stamp.c */
 
-/* The work of PRAGMA pagedb_stamp, pagedb_stamp=adopt, pagedb_unstamp. *message
-** (sqlite3_malloc'd) says what was done or why not. */
+/* The work of PRAGMA pagedb_stamp, pagedb_stamp=adopt, pagedb_unstamp,
+** pagedb_unstamp=force. *message (sqlite3_malloc'd) says what was done or why
+** not. */
 int stamp_file(conn *c, int adopt, char **message);
-int unstamp_file(conn *c, char **message);
+int unstamp_file(conn *c, int force, char **message);
 
 /* ----------------------------------------------------------------- sql.c */
 
