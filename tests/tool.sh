@@ -135,6 +135,41 @@ for plugin in /dev/null "$build/pagedb.so"; do
   check "idle.db has what was committed" [ "$(sqlite3 idle.db 'SELECT count(*) FROM t')" = 1 ]
 done
 
+# What an earlier conversion left is deleted; what this one makes, too.
+left() { find . -name "$1.pagedb-convert*" | grep -q .; }
+sqlite3 left.db "CREATE TABLE t(a)"
+echo junk | tee left.db.pagedb-convert >left.db.pagedb-convert-journal
+expect 0 "converted" convert left.db
+check "left.db: nothing is left" eval '! left left.db'
+sqlite3 big.db "CREATE TABLE t(a); INSERT INTO t SELECT randomblob(1000) FROM
+  (WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<40000) SELECT x FROM n)"
+for try in 1 2 3 4 5; do # it may be done before the signal comes
+  cp big.db stop.db
+  "$tool" convert stop.db >stop.out 2>&1 &
+  until [ -e stop.db.pagedb-convert ]; do sleep 0.01; done
+  kill -TERM $!
+  wait $!
+  code=$?
+  check "stop.db: nothing is left" eval '! left stop.db'
+  [ $code = 0 ] || break
+done
+check "stop.db: exit code $code" [ $code = 2 ]
+check "stop.db: says why" grep -q interrupted stop.out
+check "stop.db is untouched" cmp -s big.db stop.db
+rm -f big.db stop.db
+
+# Why not.
+sqlite3 reserve.db ".filectrl reserve_bytes 48" "CREATE TABLE t(a)" >/dev/null
+expect 2 "keeps 48 bytes" convert reserve.db
+sqlite3 index.db "CREATE TABLE t(a, b); CREATE INDEX i ON t(a); INSERT INTO t VALUES(1, 2);
+  PRAGMA writable_schema=1; UPDATE sqlite_schema SET sql='CREATE INDEX i ON t(b)' WHERE name='i'"
+expect 2 "integrity_check of the new file says: row 1 missing from index i" convert index.db
+python3 -c 'import sqlite3
+c = sqlite3.connect("collation.db")
+c.create_collation("mine", lambda a, b: (a > b) - (a < b))
+c.execute("CREATE TABLE t(a TEXT COLLATE mine UNIQUE)")'
+expect 2 "application that defines it" convert collation.db
+
 # The file behind a link, not the link; a second name would keep the old content.
 mkdir sub
 sqlite3 sub/real.db "CREATE TABLE t(a); INSERT INTO t VALUES(1)"
@@ -263,6 +298,14 @@ if [ "$(id -u)" -eq 0 ]; then
     *"Permission denied"*) passed=$((passed + 1)) ;;
     *) failed=$((failed + 1)) && echo "no permission: $out" ;;
     esac
+    mkdir -m 777 theirs
+    sqlite3 theirs/p.db "CREATE TABLE t(a)"
+    chmod 666 theirs/p.db
+    as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$tool" "$@" 2>&1; }
+    check "not its owner" grep -q "convert it as its owner" <<<"$(as_nobody convert "$dir/theirs/p.db")"
+    check "not its owner: nothing is left" eval '! left p.db'
+    chmod 755 theirs
+    check "cause" grep -q "cannot create .*Permission denied" <<<"$(as_nobody convert "$dir/theirs/p.db")"
   fi
 fi
 

@@ -287,7 +287,8 @@ static int verify_walk(const options *o, const file_info *info, pagedb_file *f,
                        batch *b, const wal_log *log, verdict *v)
 {
   int err = PAGEDB_OK;
-  for (uint64_t first = 0; first < v->walked && err == PAGEDB_OK;
+  for (uint64_t first = 0;
+       first < v->walked && err == PAGEDB_OK && !interrupted;
        first += (uint64_t)RUNS * RUN_PAGES) {
     unsigned runs = fill_batch(b, v->walked, first);
     pagedb_file_read_runs(f, b->run, runs);

@@ -12,6 +12,8 @@
 #include "../core/os.h"
 #include "tool.h"
 
+volatile sig_atomic_t interrupted;
+
 static const char usage[] =
     "usage: pagedb COMMAND [OPTIONS] FILE\n"
     "\n"

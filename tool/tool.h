@@ -8,6 +8,7 @@
 #ifndef TOOL_H
 #define TOOL_H
 
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -41,6 +42,9 @@ typedef struct file_info {
   uint32_t encoding, user_version, application_id, free_pages, sqlite_version;
   uint64_t lsn; /* of page 1 */
 } file_info;
+
+/* A signal came, and somebody waits for it: stop. */
+extern volatile sig_atomic_t interrupted;
 
 /* GOOD, or FAILED after saying why. */
 int file_look(const options *o, file_info *info);
