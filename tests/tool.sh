@@ -60,6 +60,14 @@ sqlite3 plain.db "CREATE TABLE t(a, b); CREATE INDEX i ON t(b);
   WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<3000) INSERT INTO t SELECT x, 'row ' || x FROM n"
 cp plain.db busy.db
 
+# A value in the environment that means nothing.
+for bad in PAGEDB_POOL_SIZE=foo PAGEDB_POOL_SIZE=7 PAGEDB_STAMP=bogus PAGEDB_DIRECT=maybe PAGEDB_FETCH=2; do
+  out=$(env "$bad" sqlite3 -batch -cmd ".load $build/pagedb.so" :memory: "SELECT 1" 2>&1)
+  check "load with $bad: $out" grep -q "$bad in the environment" <<<"$out"
+done
+out=$(PAGEDB_STAMP=bogus "$tool" stamp plain.db 2>&1)
+check "command with PAGEDB_STAMP=bogus: $out" grep -q "PAGEDB_ variable" <<<"$out"
+
 expect 0 "usage: pagedb" --help
 expect 0 "pagedb 0." --version
 expect 2 "unknown command" frobnicate plain.db

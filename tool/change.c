@@ -51,12 +51,15 @@ static sqlite3 *open_database(const options *o)
   sqlite3 *db = NULL;
   running = o;
   pagedb_on_progress(pages_progress);
-  if (pagedb_register(1) != SQLITE_OK) {
-    complain(o, "SQLite %s is too old: 3.40.1 or newer is needed",
-             sqlite3_libversion());
+  int rc = pagedb_register(1);
+  if (rc != SQLITE_OK) {
+    complain(o, rc == SQLITE_MISUSE
+                    ? "a PAGEDB_ variable in the environment has a value that "
+                      "is not known"
+                    : "SQLite is too old: 3.40.1 or newer is needed");
     return NULL;
   }
-  int rc = sqlite3_open_v2(o->path, &db, SQLITE_OPEN_READWRITE, "pagedb");
+  rc = sqlite3_open_v2(o->path, &db, SQLITE_OPEN_READWRITE, "pagedb");
   if (rc == SQLITE_OK && sqlite3_db_readonly(db, "main")) {
     complain(o, "no permission to write it");
     sqlite3_close(db);
