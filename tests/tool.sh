@@ -73,6 +73,10 @@ expect 0 "pagedb 0." --version
 expect 2 "unknown command" frobnicate plain.db
 expect 2 "unknown option" info --frobnicate plain.db
 expect 2 "which file" info
+expect 2 "which file" info ""
+expect 0 "pagedb 0." -V
+expect 2 "No such file" info -- --json
+expect 2 "unknown option" info -x
 expect 2 "--adopt belongs to stamp" check --adopt plain.db
 expect 2 "No such file" info none.db
 expect 2 "not a file" info .
@@ -112,8 +116,8 @@ sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open busy.db" :memory: <hold
 exec 9>hold
 echo "PRAGMA wal_autocheckpoint=0; CREATE TABLE more(a); INSERT INTO more VALUES(randomblob(40000)); SELECT 1;" >&9
 until [ "$(stat -c %s busy.db-wal 2>/dev/null || echo 0)" -gt 40000 ]; do sleep 0.05; done
-expect 0 "newer versions of 1 pages, and 1" info busy.db
-expect 0 "pages that are nowhere else" check busy.db
+expect 0 "pages with a newer version: 1; pages that are nowhere else: 1" info busy.db
+expect 0 "in the write-ahead log: pages with a newer version: 1" check busy.db
 json check busy.db
 exec 9>&-
 wait
@@ -246,7 +250,7 @@ json pages cut.db
 sqlite3 plain.db ".backup copy.db"
 expect 1 "only page 1 is bad" check copy.db
 expect 1 "damage in page 1" stamp copy.db
-expect 0 "stamped:" stamp --adopt copy.db
+expect 0 "stamped; pages: " stamp --adopt copy.db
 expect 0 " 0 damaged" check copy.db
 cp plain.db text1.db
 flip text1.db 4059 2 # t(a, b): t(c, b)
@@ -271,7 +275,7 @@ check "free leaf is mended: $page_is_sound" [ "$page_is_sound" = ok ]
 
 # Away from it and back; what stock wrote meanwhile is said.
 expect 0 "no longer stamped" unstamp plain.db
-expect 0 "stamped: " stamp plain.db
+expect 0 "stamped; pages: " stamp plain.db
 expect 0 "no longer stamped" unstamp plain.db
 sqlite3 plain.db "UPDATE t SET b='stock' WHERE a=7"
 expect 0 "changed since they got an earlier stamp" stamp plain.db
@@ -284,7 +288,7 @@ page=$(ours around.db "SELECT page FROM pagedb_pages WHERE object='table t' AND 
 dd if=/dev/zero of=around.db bs=1 seek=$((page * 4096 - 32)) count=32 conv=notrunc 2>/dev/null
 expect 1 "carries no stamp" check around.db
 expect 1 "adopt" stamp around.db
-expect 0 "stamped:" stamp --adopt around.db
+expect 0 "stamped; pages: " stamp --adopt around.db
 expect 0 " 0 damaged" check around.db
 
 # A page file of another implementation.

@@ -126,8 +126,8 @@ static void say_beside(const options *o, const log_sum *log,
                        const char *log_label, const char *journal_label)
 {
   if (log->newer + log->only > 0)
-    printf("%snewer versions of %" PRIu64 " pages, and %" PRIu64
-           " pages that are nowhere else\n",
+    printf("%spages with a newer version: %" PRIu64
+           "; pages that are nowhere else: %" PRIu64 "\n",
            log_label, log->newer, log->only);
   if (has_journal(o))
     printf(
@@ -529,12 +529,11 @@ static void check_text(const options *o, const file_info *info,
       bad_line(info, m, &v->bad[i]);
   page1_lines(info, v);
   if (v->in_log > 0)
-    printf("%" PRIu64
-           " bad pages are not judged: the write-ahead log has newer "
-           "versions of them\n",
+    printf("bad pages, not judged, because the write-ahead log has newer "
+           "versions: %" PRIu64 "\n",
            v->in_log);
   if (v->blank > 0)
-    printf("%" PRIu64 " pages were never written\n", v->blank);
+    printf("pages that were never written: %" PRIu64 "\n", v->blank);
   say_beside(o, &v->log,
              "not verified, in the write-ahead log: ", "there is a journal ");
   plain_text(stdout, o->path);

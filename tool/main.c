@@ -293,44 +293,24 @@ static int parse_option(const char *arg, options *o)
   return 0;
 }
 
-int main(int argc, char **argv)
+static int print_usage(void)
 {
-  options chosen = {0}, *o = &chosen;
-  const char *command = NULL;
-  for (int i = 1; i < argc; i++) {
-    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-      fputs(usage, stdout);
-      return GOOD;
-    }
-    if (strcmp(argv[i], "--version") == 0) {
-      printf("pagedb %s\n", pagedb_version());
-      return GOOD;
-    }
-    if (strncmp(argv[i], "--", 2) == 0 && argv[i][2] != 0) {
-      if (!parse_option(argv[i], o))
-        return misuse("unknown option ", argv[i]);
-    } else if (command == NULL) {
-      command = argv[i];
-    } else if (o->path == NULL) {
-      o->path = argv[i];
-    } else {
-      return misuse("one file at a time: ", argv[i]);
-    }
-  }
-  if (command == NULL)
-    return misuse("which command?", "");
-  if (strcmp(command, "help") == 0) {
-    fputs(usage, stdout);
-    return GOOD;
-  }
-  if (strcmp(command, "version") == 0) {
-    printf("pagedb %s\n", pagedb_version());
-    return GOOD;
-  }
+  fputs(usage, stdout);
+  return GOOD;
+}
+
+static int print_version(void)
+{
+  printf("pagedb %s\n", pagedb_version());
+  return GOOD;
+}
+
+static int run_command(const char *name, const options *o)
+{
   for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
-    if (strcmp(command, commands[i].name) != 0)
+    if (strcmp(name, commands[i].name) != 0)
       continue;
-    if (o->path == NULL)
+    if (o->path == NULL || o->path[0] == 0)
       return misuse("which file?", "");
     if (o->adopt && commands[i].run != cmd_stamp)
       return misuse("--adopt belongs to stamp", "");
@@ -339,5 +319,37 @@ int main(int argc, char **argv)
     int rc = commands[i].run(o);
     return fflush(stdout) == 0 ? rc : FAILED;
   }
-  return misuse("unknown command ", command);
+  return misuse("unknown command ", name);
+}
+
+int main(int argc, char **argv)
+{
+  options chosen = {0}, *o = &chosen;
+  const char *command = NULL;
+  int only_names = 0; /* -- was seen */
+  for (int i = 1; i < argc; i++) {
+    const char *arg = argv[i];
+    if (!only_names && arg[0] == '-' && arg[1] != 0) {
+      if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
+        return print_usage();
+      if (strcmp(arg, "--version") == 0 || strcmp(arg, "-V") == 0)
+        return print_version();
+      only_names = strcmp(arg, "--") == 0;
+      if (!only_names && !parse_option(arg, o))
+        return misuse("unknown option ", arg);
+    } else if (command == NULL) {
+      command = arg;
+    } else if (o->path == NULL) {
+      o->path = arg;
+    } else {
+      return misuse("one file at a time: ", arg);
+    }
+  }
+  if (command == NULL)
+    return misuse("which command?", "");
+  if (strcmp(command, "help") == 0)
+    return print_usage();
+  if (strcmp(command, "version") == 0)
+    return print_version();
+  return run_command(command, o);
 }

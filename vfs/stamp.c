@@ -311,7 +311,7 @@ static int stamp_locked(conn *c, int adopt, char **message)
   if (rc != SQLITE_OK)
     return rc;
   if (header_stamped(&h) && v.sound == v.pages) {
-    *message = sqlite3_mprintf("stamped already: %lld pages", v.pages);
+    *message = sqlite3_mprintf("stamped already; pages: %lld", v.pages);
     return SQLITE_OK;
   }
   err = each_chunk(c, count, &v, lsn, 1);
@@ -320,11 +320,12 @@ static int stamp_locked(conn *c, int adopt, char **message)
   if (err == PAGEDB_OK)
     err = stamp_page1(c, lsn);
   if (err == PAGEDB_OK && v.stale > 0)
-    *message = sqlite3_mprintf("stamped: %lld pages; changed since they got an "
-                               "earlier stamp: %lld, the first is page %lld",
-                               v.pages, v.stale, v.first_stale);
+    *message =
+        sqlite3_mprintf("stamped; pages: %lld; changed since they got an "
+                        "earlier stamp: %lld, the first is page %lld",
+                        v.pages, v.stale, v.first_stale);
   else if (err == PAGEDB_OK)
-    *message = sqlite3_mprintf("stamped: %lld pages", v.pages);
+    *message = sqlite3_mprintf("stamped; pages: %lld", v.pages);
   return shared_report(s, err, SQLITE_IOERR_WRITE);
 }
 
