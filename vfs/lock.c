@@ -67,36 +67,12 @@ static int read_record(shared *s, uint32_t size, uint64_t id, pagedb_record *r,
   return err;
 }
 
-/*
-** Under s->lock: whether a plain file was a stamped one until somebody put a
-** page 1 without guard into it, as stock SQLite does when it recovers our journal
-** or log. Page 1 has lost its record then, too; the others have theirs. What was
-** unstamped on purpose says so in page 1's record.
-*/
-static int look_for_lost_guard(shared *s, const header *h, int has,
-                               const pagedb_record *page1)
-{
-  const uint64_t others[] = {1, h->count > 2 ? h->count - 1 : 1};
-  pagedb_record r;
-  int err = PAGEDB_OK;
-  int lost = has && (page1->flags & PAGEDB_FLAG_RELEASED) == 0;
-  for (int i = 0; i < 2 && !has && !lost && err == PAGEDB_OK; i++)
-    err = read_record(s, h->page_size, others[i], &r, &lost);
-  if (lost && !s->lost_guard)
-    shared_note(s,
-                "is plain, but was stamped: stock SQLite recovered or rewrote "
-                "it. `pagedb stamp` makes it stamped again");
-  s->lost_guard = lost;
-  return err;
-}
-
 int state_learn(shared *s, const header *h)
 {
   pagedb_record r = {0};
   int has = 0;
   int err = shared_set_page_size(s, h->valid ? h->page_size : 0);
-  if (err == PAGEDB_OK && h->valid &&
-      (h->reserve == PAGEDB_RECORD_SIZE || h->write_version > 2))
+  if (err == PAGEDB_OK && h->valid && h->write_version > 2)
     err = read_record(s, h->page_size, 0, &r, &has);
   if (err != PAGEDB_OK)
     return err;
@@ -106,9 +82,7 @@ int state_learn(shared *s, const header *h)
   if (h->valid && retired_is_set(h->write_version))
     shared_note(s, "was replaced by `pagedb convert`, this is the old file: "
                    "close the connection and open it again");
-  else if (h->valid && !stamped && h->reserve == PAGEDB_RECORD_SIZE)
-    err = look_for_lost_guard(s, h, has, &r);
-  if (atomic_load(&s->stamped) && h->valid && !stamped && !s->lost_guard)
+  else if (atomic_load(&s->stamped) && h->valid && !stamped)
     sqlite3_log(SQLITE_NOTICE,
                 "pagedb: %s: is plain now: another process unstamped or "
                 "replaced it",
@@ -118,7 +92,42 @@ int state_learn(shared *s, const header *h)
   atomic_store(&s->stamped, stamped);
   atomic_store(&s->wal, h->valid && h->wal);
   atomic_store(&s->count, h->count);
-  return err;
+  return PAGEDB_OK;
+}
+
+/*
+** Stock SQLite that recovers our journal or log may put a page 1 without guard
+** into a stamped file. Page 1 has lost its record then, too; others have theirs.
+** What was unstamped on purpose says so in page 1's record.
+*/
+static int lost_its_guard(shared *s, const header *h, const uint8_t *page1)
+{
+  const uint64_t others[] = {1, h->count > 2 ? h->count - 1 : 1};
+  pagedb_record r;
+  int has = 0;
+  if (!h->valid || h->reserve != PAGEDB_RECORD_SIZE || h->write_version > 2)
+    return 0;
+  pagedb_record_get(page1, h->page_size, PAGEDB_TRAILING, &r);
+  if (r.magic == PAGEDB_MAGIC)
+    return (r.flags & PAGEDB_FLAG_RELEASED) == 0;
+  for (int i = 0; i < 2 && !has; i++)
+    if (read_record(s, h->page_size, others[i], &r, &has) != PAGEDB_OK)
+      return 0;
+  return has;
+}
+
+void look_for_lost_guard(shared *s, const uint8_t *page1, size_t n)
+{
+  header h;
+  header_parse(page1, n, &h);
+  int lost = n == h.page_size && lost_its_guard(s, &h, page1);
+  pthread_mutex_lock(&s->lock);
+  if (lost && !s->lost_guard)
+    shared_note(s,
+                "is plain, but was stamped: stock SQLite recovered or rewrote "
+                "it. `pagedb stamp` makes it stamped again");
+  s->lost_guard = lost;
+  pthread_mutex_unlock(&s->lock);
 }
 
 void state_forget(shared *s)

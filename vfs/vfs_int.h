@@ -434,6 +434,9 @@ void state_ours(shared *s, const uint8_t *version);
 void state_forget(shared *s);
 /* The same after one page, without asking the system for the size. */
 void state_grew(shared *s, const uint8_t *version, uint64_t end);
+/* A plain file's page 1, when SQLite reads it (a hot journal has been played back
+** by then): say it if the file was a stamped one. */
+void look_for_lost_guard(shared *s, const uint8_t *page1, size_t n);
 /* From page 1 on disk: stamped, page size, count. Under s->lock. */
 int state_learn(shared *s, const header *h);
 
