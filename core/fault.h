@@ -1,5 +1,5 @@
 /*
-** fault.h - inside core: touching up the thread's fault after the fact.
+** fault.h - inside page-db: touching up the thread's fault after the fact.
 */
 #ifndef PAGEDB_FAULT_H
 #define PAGEDB_FAULT_H

@@ -79,7 +79,7 @@ static void note_frame(wal_log *log, const file_info *info,
   if (id >= log->limit || (log->bit[id / 8] >> id % 8 & 1) != 0)
     return;
   log->bit[id / 8] |= (uint8_t)(1 << id % 8);
-  log->sum.newer += id < info->in_file;
+  log->sum.also += id < info->in_file;
 }
 
 /* What the frames with the salts of the log's header say. */
@@ -125,10 +125,10 @@ static int has_journal(const options *o)
 static void say_beside(const options *o, const log_sum *log,
                        const char *log_label, const char *journal_label)
 {
-  if (log->newer + log->only > 0)
-    printf("%spages with a newer version: %" PRIu64
+  if (log->also + log->only > 0)
+    printf("%spages that the file has, too: %" PRIu64
            "; pages that are nowhere else: %" PRIu64 "\n",
-           log_label, log->newer, log->only);
+           log_label, log->also, log->only);
   if (has_journal(o))
     printf(
         "%sof a transaction that is under way or was cut short; whoever opens "
@@ -157,10 +157,9 @@ static void info_json(const options *o, const file_info *i, const log_sum *log)
            i->auto_vacuum ? "true" : "false", i->user_version,
            i->application_id, i->sqlite_version);
   if (i->type == FILE_DATABASE)
-    printf(",\"pages_in_file\":%" PRIu64 ",\"newer_in_log\":%" PRIu64
+    printf(",\"pages_in_file\":%" PRIu64 ",\"also_in_log\":%" PRIu64
            ",\"only_in_log\":%" PRIu64 ",\"has_journal\":%s",
-           i->in_file, log->newer, log->only,
-           has_journal(o) ? "true" : "false");
+           i->in_file, log->also, log->only, has_journal(o) ? "true" : "false");
   printf("}\n");
 }
 

@@ -68,8 +68,8 @@ void plain_text(FILE *f, const char *s);
 
 /* What the write-ahead log of a database has, by its frames' headers. */
 typedef struct log_sum {
-  uint64_t newer; /* pages of the file that it has newer versions of */
-  uint64_t only;  /* pages that are nowhere else */
+  uint64_t also; /* pages that the file has, too, of the same age or older */
+  uint64_t only; /* pages that are nowhere else */
 } log_sum;
 
 /* All pages of a file verified, deep. The caller owns *bad. */
