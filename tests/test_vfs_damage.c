@@ -572,6 +572,45 @@ static void test_stamp_unstamp(void **state)
   }
 }
 
+/* Stamping and unstamping end at each of their syncs in turn: what is on disk by
+** then is a sound file, stamped or plain, for everybody. */
+static void cut_short(const char *pragma, int from_stamped)
+{
+  const char *path = db_path("cutshort.db");
+  int cuts = 0, done = 0;
+  for (int n = 0; !done; n++) {
+    make(path, "DELETE");
+    sqlite3 *db = db_open(path, "pagedb");
+    if (!from_stamped)
+      run(db, "PRAGMA pagedb_unstamp");
+    uint64_t hash = content_hash(db);
+    syncs_until_failure = n;
+    done = try_run(db, pragma) == SQLITE_OK;
+    cuts += syncs_until_failure < 0;
+    syncs_until_failure = -1;
+    db_close(db);
+    db = db_open(path, "pagedb");
+    assert_true(content_hash(db) == hash);
+    int stamped =
+        strcmp(get_text(db, "SELECT state FROM pagedb_files"), "stamped") == 0;
+    if (done)
+      assert_int_not_equal(stamped, from_stamped);
+    db_close(db);
+    assert_whole(path, stamped);
+    db = db_open(path, "unix");
+    assert_true(content_hash(db) == hash);
+    db_close(db);
+  }
+  assert_true(cuts >= 2);
+}
+
+static void test_cut_short(void **state)
+{
+  (void)state;
+  cut_short("PRAGMA pagedb_unstamp", 1);
+  cut_short("PRAGMA pagedb_stamp", 0);
+}
+
 /* Damage would pass for good without its stamp. */
 static void test_unstamp_verifies(void **state)
 {
@@ -685,6 +724,7 @@ int main(void)
       cmocka_unit_test(test_incomplete_replacement),
       cmocka_unit_test(test_abandoned_replacement),
       cmocka_unit_test(test_stamp_unstamp),
+      cmocka_unit_test(test_cut_short),
       cmocka_unit_test(test_unstamp_verifies),
       cmocka_unit_test(test_foreign_tails),
       cmocka_unit_test(test_tiny_pool),
