@@ -283,6 +283,8 @@ install: $(PRODUCTS)
 	printf 'prefix=%s\nlibdir=$${prefix}/lib\nincludedir=$${prefix}/include\n\nName: pagedb\nDescription: checksummed Direct-I/O pages, buffer pool and page allocator\nVersion: %s\nLibs: -L$${libdir} -lpagedb -pthread %s\nCflags: -I$${includedir}\n' \
 	  '$(PREFIX)' '$(VERSION)' '$(filter -l:%,$(LIBS))' \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpagedb.pc
+	install -d $(DESTDIR)$(PREFIX)/share/doc/pagedb
+	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/pagedb/
 ifdef HAVE_SQLITE
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 755 build/pagedb $(DESTDIR)$(PREFIX)/bin/
@@ -298,7 +300,7 @@ uninstall:
 	cd $(DESTDIR)$(PREFIX) 2>/dev/null && rm -f lib/libpagedb.a include/pagedb.h \
 	  lib/pkgconfig/libpagedb.pc lib/pkgconfig/libpagedb_sqlite.pc bin/pagedb \
 	  lib/libpagedb_sqlite.a lib/pagedb.so include/pagedb_sqlite.h \
-	  share/man/man1/pagedb.1 || true
+	  share/man/man1/pagedb.1 && rm -rf share/doc/pagedb || true
 
 clean:
 	rm -rf build

@@ -52,6 +52,28 @@ int pagedb_err_sqlite(int err)
   return text_of(err)->sqlite;
 }
 
+const char *fault_status(int err)
+{
+  switch (err) {
+  case PAGEDB_OK:
+    return "ok";
+  case PAGEDB_EUNSTAMPED:
+    return "no stamp";
+  case PAGEDB_EMAGIC:
+    return "bad magic";
+  case PAGEDB_EVERSION:
+    return "bad version";
+  case PAGEDB_ECRC:
+    return "bad crc";
+  case PAGEDB_EPAGEID:
+    return "other page";
+  case PAGEDB_ESHORT:
+    return "short";
+  default:
+    return "unreadable";
+  }
+}
+
 const pagedb_fault *pagedb_last_fault(void)
 {
   return &last_fault;

@@ -1,11 +1,17 @@
 /*
 ** guard.h - the guard of a stamped SQLite database: the high half of byte 18 of
 ** its first page (docs/format.md). Inside page-db only.
+**
+** A database that `pagedb convert` replaced carries another mark there, RETIRED:
+** nobody is to write it any more. It differs from the guard in four bits and from
+** no mark in two, so that no flipped bit makes the one the other.
 */
 #ifndef PAGEDB_GUARD_H
 #define PAGEDB_GUARD_H
 
-enum { GUARD_AT = 18, GUARD = 0x50, GUARD_MASK = 0xf0 };
+#include "endian.h"
+
+enum { GUARD_AT = 18, GUARD = 0x50, RETIRED = 0xa0, GUARD_MASK = 0xf0 };
 
 static inline int guard_is_set(unsigned char write_version)
 {
@@ -21,6 +27,37 @@ static inline unsigned char guarded(unsigned char write_version)
 static inline unsigned char unguarded(unsigned char write_version)
 {
   return (unsigned char)(write_version & ~GUARD_MASK);
+}
+
+static inline int retired_is_set(unsigned char write_version)
+{
+  return (write_version & GUARD_MASK) == RETIRED;
+}
+
+/*
+** Whether a database's header is of no kind that anybody writes: the guard
+** without 32 reserved bytes, or a mark that is none of ours in a page 1 whose
+** tail holds our record. A flipped bit in byte 18 or 20 of a stamped database
+** leaves such a header, and the file must not pass for a plain one.
+*/
+static inline int header_is_broken(unsigned char write_version,
+                                   unsigned char reserve, int has_record)
+{
+  if (guard_is_set(write_version))
+    return reserve != 32;
+  return has_record && unguarded(write_version) != write_version &&
+         !retired_is_set(write_version);
+}
+
+/* One more in the header's change counter: every open connection looks at the
+** file again. */
+static inline void bump_change_counter(unsigned char *head)
+{
+  uint32_t next = get_be32(head + 24) + 1;
+  /* Version-valid-for must follow, or the page count is not believed. */
+  if (get_be32(head + 92) == next - 1)
+    put_be32(head + 92, next);
+  put_be32(head + 24, next);
 }
 
 #endif

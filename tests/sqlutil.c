@@ -31,9 +31,35 @@ const char *last_log(void)
   return logged;
 }
 
+/* Every path that was given out, to be removed when the program that began
+** ends; a forked child leaves them alone. */
+static struct {
+  char (*path)[600];
+  size_t n;
+  pid_t owner;
+} given;
+
+static void remove_given(void)
+{
+  for (size_t i = 0; given.owner == getpid() && i < given.n; i++)
+    db_remove(given.path[i]);
+}
+
+static void give(const char *path)
+{
+  char(*more)[600] = realloc(given.path, (given.n + 1) * sizeof *more);
+  assert_non_null(more);
+  given.path = more;
+  strcpy(given.path[given.n++], path);
+}
+
 void sql_start(void)
 {
   sqlite3_config(SQLITE_CONFIG_LOG, on_log, NULL);
+  if (given.owner == 0) {
+    given.owner = getpid();
+    atexit(remove_given);
+  }
   sqlite3_config(SQLITE_CONFIG_URI, 1);
   assert_int_equal(pagedb_register(0), SQLITE_OK);
 }
@@ -51,6 +77,7 @@ const char *db_path(const char *name)
   char *p = path[turn++ % 8];
   snprintf(p, sizeof path[0], "%s/t%d-%s", base, (int)getpid(), name);
   db_remove(p);
+  give(p);
   return p;
 }
 

@@ -268,6 +268,8 @@ typedef struct story {
 ** Stock SQLite recovers what page-db left, and reads the right content. page-db
 ** says what it finds afterwards, and `adopt` brings the file back.
 */
+static int lost_guards;
+
 static void tell_story(const story *s)
 {
   const char *path = db_path("story.db");
@@ -281,6 +283,11 @@ static void tell_story(const story *s)
   db = db_open(path, "pagedb&pagedb_verify=off");
   assert_int_equal(get_int(db, "SELECT count(*) FROM good WHERE v='new'"),
                    s->updated);
+  /* If page 1 lost its guard, that is said. */
+  int lost = get_int(db, "SELECT state='plain' FROM pagedb_files") == 1;
+  const char *error = get_text(db, "SELECT last_error FROM pagedb_files");
+  assert_int_equal(strstr(error, "is plain, but was stamped") != NULL, lost);
+  lost_guards += lost;
   const char *found = get_text(
       db, "SELECT group_concat(DISTINCT status) FROM pagedb_pages WHERE status "
           "NOT IN ('ok', 'lock')");
@@ -319,6 +326,7 @@ static void test_stock_recovers(void **state)
   };
   for (size_t i = 0; i < sizeof stories / sizeof stories[0]; i++)
     tell_story(&stories[i]);
+  assert_true(lost_guards > 0);
 }
 
 /* page-db itself recovers the same: all stamped. */
@@ -357,10 +365,78 @@ static void test_stock_backup(void **state)
     assert_int_equal(rc, SQLITE_IOERR_DATA);
     assert_non_null(strstr(first_log(), "page 1:"));
   }
-  run(to, "PRAGMA pagedb_stamp");
+  /* Damage in page 1 looks the same: it has to be asked for. */
+  assert_int_equal(try_run(to, "PRAGMA pagedb_stamp"), SQLITE_CORRUPT);
+  assert_non_null(strstr(sqlite3_errmsg(to), "damage in page 1"));
+  run(to, "PRAGMA pagedb_stamp=adopt");
   assert_int_equal(get_int(to, "SELECT count(*) FROM good"), 600);
   db_close(to);
   assert_whole(copy, 1);
+}
+
+/* --------------------------------------------------------- page 1 itself */
+
+static void flip(const char *path, uint64_t at, int mask)
+{
+  unsigned char byte;
+  file_read_at(path, at, &byte, 1);
+  byte ^= (unsigned char)mask;
+  file_write_at(path, at, &byte, 1);
+}
+
+/* A header that neither a plain nor a stamped file has is damage, and page 1 is
+** named; so is a bit in the schema's text, which `stamp` alone does not
+** accept. */
+static void test_damaged_page1(void **state)
+{
+  (void)state;
+  static const struct {
+    uint64_t at;
+    int mask;
+  } flips[] = {{18, 16}, {18, 32},  {18, 64}, {18, 128}, {20, 1},
+               {20, 2},  {20, 4},   {20, 8},  {20, 16},  {20, 32},
+               {20, 64}, {20, 128}, {27, 1},  {43, 1},   {3900, 1}};
+  const char *path = db_path("page1.db"), *sound = db_path("page1-sound.db");
+  static const char *const journals[] = {"DELETE", "WAL"};
+  for (int j = 0; j < 2; j++) {
+    make(sound, journals[j]);
+    for (size_t i = 0; i < sizeof flips / sizeof flips[0]; i++) {
+      file_copy(sound, path);
+      flip(path, flips[i].at, flips[i].mask);
+      sqlite3 *db = db_open(path, "pagedb");
+      sqlite3 *two = db_open(":memory:", "unix");
+      assert_int_equal(try_run(db, "SELECT count(*) FROM good"),
+                       SQLITE_IOERR_DATA);
+      assert_non_null(strstr(first_log(), "page 1:"));
+      assert_non_null(strstr(
+          get_text(two, "SELECT last_error FROM pagedb_files"), "page 1:"));
+      assert_int_not_equal(try_run(db, "PRAGMA pagedb_stamp"), SQLITE_OK);
+      assert_int_equal(try_run(db, "SELECT count(*) FROM good"),
+                       SQLITE_IOERR_DATA);
+      db_close(db);
+      db_close(two);
+    }
+  }
+}
+
+static void test_required(void **state)
+{
+  (void)state;
+  const char *path = db_path("required.db");
+  sqlite3 *db = db_open(path, "pagedb&pagedb_stamp=required");
+  run(db,
+      "PRAGMA cache_size=5; PRAGMA cache_spill=5; BEGIN; CREATE TABLE t(a)");
+  run(db, "INSERT INTO t VALUES(zeroblob(200000)); CREATE TABLE u(a); COMMIT");
+  run(db, "VACUUM");
+  db_close(db);
+  db = db_open(path, "pagedb");
+  run(db, "PRAGMA pagedb_unstamp");
+  db_close(db);
+  db = db_open(path, "pagedb&pagedb_stamp=required");
+  assert_int_equal(try_run(db, "SELECT count(*) FROM t") & 0xff,
+                   SQLITE_CANTOPEN);
+  assert_non_null(strstr(first_log(), "stamps were required"));
+  db_close(db);
 }
 
 /* A file that ends in the middle of a page that counts: damage, not zeroes. */
@@ -405,6 +481,11 @@ static void test_incomplete_replacement(void **state)
     assert_int_equal(f->pMethods->xFileControl(f, SQLITE_FCNTL_SYNC, NULL),
                      SQLITE_IOERR_WRITE);
     assert_non_null(strstr(last_log(), "pagedb_unstamp"));
+    /* The whole sentence, and no word about contracts. */
+    const char *error =
+        get_text(db, "SELECT last_error FROM pagedb_files WHERE path=%Q", path);
+    assert_non_null(strstr(error, "run PRAGMA pagedb_unstamp on it first"));
+    assert_null(strstr(error, "contract"));
     /* What playing the journal back would do. */
     assert_int_equal(f->pMethods->xWrite(f, before, SIZE, 2 * SIZE), SQLITE_OK);
     assert_int_equal(f->pMethods->xFileControl(f, SQLITE_FCNTL_SYNC, NULL),
@@ -464,6 +545,15 @@ static void test_stamp_unstamp(void **state)
     assert_int_equal(try_run(db, "PRAGMA pagedb_unstamp") & 0xff, SQLITE_BUSY);
     db_close(second);
     run(db, "PRAGMA pagedb_unstamp");
+    /* We did it ourselves, and on purpose: nothing to be told about. */
+    assert_int_equal(get_int(db, "SELECT count(*) FROM good"), 600);
+    assert_null(strstr(last_log(), "plain"));
+    db_close(db);
+    db = db_open(path, "pagedb");
+    assert_int_equal(get_int(db, "SELECT count(*) FROM good"), 600);
+    assert_string_equal(get_text(db, "SELECT last_error FROM pagedb_files"),
+                        "");
+    assert_string_equal(get_text(db, "PRAGMA pagedb_lsn"), "0");
     db_close(db);
     assert_whole(path, 0);
     db = db_open(path, "unix");
@@ -479,6 +569,70 @@ static void test_stamp_unstamp(void **state)
     run(db, "UPDATE good SET v='ours' WHERE id=9");
     db_close(db);
     assert_whole(path, 1);
+  }
+}
+
+/* Stamping and unstamping end at each of their syncs in turn: what is on disk by
+** then is a sound file, stamped or plain, for everybody. */
+static void cut_short(const char *pragma, int from_stamped)
+{
+  const char *path = db_path("cutshort.db");
+  int cuts = 0, done = 0;
+  for (int n = 0; !done; n++) {
+    make(path, "DELETE");
+    sqlite3 *db = db_open(path, "pagedb");
+    if (!from_stamped)
+      run(db, "PRAGMA pagedb_unstamp");
+    uint64_t hash = content_hash(db);
+    syncs_until_failure = n;
+    done = try_run(db, pragma) == SQLITE_OK;
+    cuts += syncs_until_failure < 0;
+    syncs_until_failure = -1;
+    db_close(db);
+    db = db_open(path, "pagedb");
+    assert_true(content_hash(db) == hash);
+    int stamped =
+        strcmp(get_text(db, "SELECT state FROM pagedb_files"), "stamped") == 0;
+    if (done)
+      assert_int_not_equal(stamped, from_stamped);
+    db_close(db);
+    assert_whole(path, stamped);
+    db = db_open(path, "unix");
+    assert_true(content_hash(db) == hash);
+    db_close(db);
+  }
+  assert_true(cuts >= 2);
+}
+
+static void test_cut_short(void **state)
+{
+  (void)state;
+  cut_short("PRAGMA pagedb_unstamp", 1);
+  cut_short("PRAGMA pagedb_stamp", 0);
+}
+
+/* Damage would pass for good without its stamp. */
+static void test_unstamp_verifies(void **state)
+{
+  (void)state;
+  const char *path = db_path("unstamp.db");
+  char named[40];
+  static const damage kinds[] = {BIT, MAGIC, NO_STAMP, ZERO};
+  for (int i = 0; i < 4; i++) {
+    make(path, "DELETE");
+    uint64_t page = a_leaf(path, 1);
+    harm(path, path, page, kinds[i]);
+    sqlite3 *db = db_open(path, "pagedb");
+    assert_int_equal(try_run(db, "PRAGMA pagedb_unstamp=foo"), SQLITE_ERROR);
+    assert_int_equal(try_run(db, "PRAGMA pagedb_unstamp"), SQLITE_CORRUPT);
+    snprintf(named, sizeof named, "page %d ", (int)page);
+    assert_non_null(strstr(sqlite3_errmsg(db), named));
+    assert_int_equal(try_run(db, "SELECT sum(length(v)) FROM bad"),
+                     SQLITE_IOERR_DATA);
+    run(db, "PRAGMA pagedb_unstamp=force");
+    assert_string_equal(get_text(db, "SELECT state FROM pagedb_files"),
+                        "plain");
+    db_close(db);
   }
 }
 
@@ -564,10 +718,14 @@ int main(void)
       cmocka_unit_test(test_stock_recovers),
       cmocka_unit_test(test_we_recover),
       cmocka_unit_test(test_stock_backup),
+      cmocka_unit_test(test_damaged_page1),
+      cmocka_unit_test(test_required),
       cmocka_unit_test(test_cut_file),
       cmocka_unit_test(test_incomplete_replacement),
       cmocka_unit_test(test_abandoned_replacement),
       cmocka_unit_test(test_stamp_unstamp),
+      cmocka_unit_test(test_cut_short),
+      cmocka_unit_test(test_unstamp_verifies),
       cmocka_unit_test(test_foreign_tails),
       cmocka_unit_test(test_tiny_pool),
       cmocka_unit_test(test_bad_parameters),

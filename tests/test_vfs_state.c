@@ -479,6 +479,10 @@ static void test_lsn(void **state)
     assert_true(get_int(db, "PRAGMA pagedb_lsn") >= lsn);
     last = lsn;
     db_close(db);
+    /* A connection that has read nothing yet. */
+    db = db_open(path, "pagedb");
+    assert_true(get_int(db, "PRAGMA pagedb_lsn") > 0);
+    db_close(db);
   }
   pagedb_globals.clock = os_wallclock_us;
 }

@@ -5,13 +5,28 @@
 ** file next to it, every page of which is then verified and all content
 ** compared, is synced and renamed over the original, and the directory is
 ** synced. A power cut at any point leaves the one or the other. Meanwhile
-** EXCLUSIVE is held on the original; a connection of another process that had
-** it open without a lock finds at its next write that the file was moved, and
-** SQLite refuses.
+** EXCLUSIVE is held on the original.
+**
+** The old file lives on, without a name, for connections in rollback mode that
+** had it open and held no lock just then. One with its journal in memory would
+** commit into it, and the commit would be lost. So before EXCLUSIVE is given up
+** the old file is marked (RETIRED, core/guard.h), and its change counter goes up:
+** such a connection reads page 1 again and finds a database that it may only
+** read. The mark comes after the sync of the directory, because until then a
+** power cut may bring the old file back, which must then be writable. It needs
+** no sync: whoever could see it is gone after a power cut.
+**
+** A conversion that is killed leaves its new file, maybe with a journal. The next
+** one deletes them once it has EXCLUSIVE on the original, which means that nobody
+** is at work on them; the journal first, which would else be played back into
+** the next new file.
 */
 #define _DEFAULT_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,28 +34,32 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "../core/guard.h"
 #include "../core/os.h"
 #include "../vfs/pagedb_sqlite.h"
 #include "tool.h"
 
 static const options *running; /* for callbacks without an argument */
 
-static void stamping_progress(unsigned long long done, unsigned long long all)
+static void pages_progress(unsigned long long done, unsigned long long all)
 {
-  progress(running, "stamping", done, all);
+  progress(running, "pages", done, all);
 }
 
 static sqlite3 *open_database(const options *o)
 {
   sqlite3 *db = NULL;
   running = o;
-  pagedb_on_progress(stamping_progress);
-  if (pagedb_register(1) != SQLITE_OK) {
-    complain(o, "SQLite %s is too old: 3.40.1 or newer is needed",
-             sqlite3_libversion());
+  pagedb_on_progress(pages_progress);
+  int rc = pagedb_register(1);
+  if (rc != SQLITE_OK) {
+    complain(o, rc == SQLITE_MISUSE
+                    ? "a PAGEDB_ variable in the environment has a value that "
+                      "is not known"
+                    : "SQLite is too old: 3.40.1 or newer is needed");
     return NULL;
   }
-  int rc = sqlite3_open_v2(o->path, &db, SQLITE_OPEN_READWRITE, "pagedb");
+  rc = sqlite3_open_v2(o->path, &db, SQLITE_OPEN_READWRITE, "pagedb");
   if (rc == SQLITE_OK && sqlite3_db_readonly(db, "main")) {
     complain(o, "no permission to write it");
     sqlite3_close(db);
@@ -76,7 +95,10 @@ static int say(const options *o, const char *text)
     json_string(stdout, text);
     printf("}\n");
   } else {
-    printf("%s: %s\n", o->path, text);
+    plain_text(stdout, o->path);
+    printf(": ");
+    plain_text(stdout, text);
+    printf("\n");
   }
   return GOOD;
 }
@@ -107,7 +129,8 @@ int cmd_stamp(const options *o)
 
 int cmd_unstamp(const options *o)
 {
-  return by_pragma(o, "PRAGMA pagedb_unstamp");
+  return by_pragma(o, o->force ? "PRAGMA pagedb_unstamp=force"
+                               : "PRAGMA pagedb_unstamp");
 }
 
 /* ------------------------------------------------------------------ convert */
@@ -115,19 +138,62 @@ int cmd_unstamp(const options *o)
 typedef struct conversion {
   const options *o;
   file_info info;
-  char target[4200];
+  char target[PATH_MAX + 32];
   sqlite3 *db;
   int was_wal;
-  int swapped; /* the connection's file is no longer the one at the path */
+  int swapped;  /* the connection's file is no longer the one at the path */
+  os_file *old; /* closed after db: closing it drops the locks of db */
 } conversion;
 
-static int show_vacuum(void *arg)
+static void interrupt(int signal)
+{
+  (void)signal;
+  interrupted = 1;
+}
+
+/* From here on the files that are made are also deleted. A second signal ends
+** the program at once, and one that was ignored stays ignored. */
+static void catch_signals(void)
+{
+  static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+  struct sigaction now,
+      mine = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
+  for (int i = 0; i < 3; i++)
+    if (sigaction(signals[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+      sigaction(signals[i], &mine, NULL);
+}
+
+/* SQLite asks now and then whether it is to stop. */
+static int show_work(void *arg)
 {
   conversion *c = arg;
   struct stat st;
   if (stat(c->target, &st) == 0)
     progress(c->o, "converting", (uint64_t)st.st_size, c->info.bytes);
-  return 0;
+  return interrupted != 0;
+}
+
+static int delete_new_file(const conversion *c)
+{
+  static const char *const suffixes[] = {"-journal", "-wal", "-shm", ""};
+  char name[sizeof c->target + 16];
+  for (int i = 0; i < 4; i++) {
+    snprintf(name, sizeof name, "%s%s", c->target, suffixes[i]);
+    if (unlink(name) != 0 && errno != ENOENT)
+      return complain(c->o, "cannot delete %s: %s", name, strerror(errno));
+  }
+  return GOOD;
+}
+
+/* Empty, and readable by nobody else until it has the original's
+** permissions. */
+static int create_new_file(const conversion *c)
+{
+  int fd = open(c->target, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+  if (fd < 0)
+    return complain(c->o, "cannot create %s: %s", c->target, strerror(errno));
+  close(fd);
+  return GOOD;
 }
 
 static int enough_room(const conversion *c)
@@ -146,10 +212,11 @@ static int enough_room(const conversion *c)
   return 0;
 }
 
-/* Nobody else, no WAL, no hot journal. */
+/* Nobody else, no WAL, no hot journal, and the file that has the name. */
 static int take_it(conversion *c)
 {
   char mode[32];
+  int moved = 0;
   int rc = query(c->db, "PRAGMA journal_mode", mode, sizeof mode);
   c->was_wal = strcmp(mode, "wal") == 0;
   if (rc == SQLITE_OK && c->was_wal)
@@ -160,6 +227,10 @@ static int take_it(conversion *c)
     rc = sqlite3_exec(c->db,
                       "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT",
                       NULL, NULL, NULL);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+  if (rc == SQLITE_OK && moved)
+    return complain(c->o, "another file was put in its place meanwhile");
   if (rc == SQLITE_OK)
     return GOOD;
   if ((rc & 0xff) == SQLITE_BUSY)
@@ -203,7 +274,7 @@ static int content_sum(sqlite3 *db, uint32_t *sum)
   return rc == SQLITE_OK ? end : rc;
 }
 
-static int new_is_sound(conversion *c)
+static int check_stamps(conversion *c)
 {
   options there = *c->o;
   file_info info;
@@ -211,27 +282,67 @@ static int new_is_sound(conversion *c)
   there.path = c->target;
   if (file_look(&there, &info) != GOOD ||
       verify_file(&there, &info, &v) != GOOD)
-    return 0;
+    return FAILED;
   free(v.bad);
-  return v.nbad == 0 && info.guard;
+  if (v.nbad > 0)
+    return complain(c->o, "pages of the new file that do not verify: %ju",
+                    (uintmax_t)v.nbad);
+  return info.stamped ? GOOD : complain(c->o, "the new file has no stamps");
 }
 
-static int same_content(conversion *c)
+static int check_content(conversion *c, sqlite3 *db)
 {
-  sqlite3 *db = NULL;
   uint32_t a = 0, b = 1;
-  char ok[64] = "";
-  int rc = sqlite3_open_v2(c->target, &db, SQLITE_OPEN_READWRITE, "pagedb");
-  if (rc == SQLITE_OK)
-    rc = content_sum(db, &a);
+  char ok[200] = "";
+  int rc = content_sum(db, &a);
   if (rc == SQLITE_OK)
     rc = content_sum(c->db, &b);
   if (rc == SQLITE_OK)
     rc = query(db, "PRAGMA integrity_check(1)", ok, sizeof ok);
   if (rc == SQLITE_OK && c->was_wal)
     rc = sqlite3_exec(db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL);
+  if (rc != SQLITE_OK)
+    return complain(c->o, "the new file cannot be compared: %s",
+                    sqlite3_errstr(rc));
+  if (a != b)
+    return complain(c->o, "the content of the new file is not the same");
+  if (strcmp(ok, "ok") != 0)
+    return complain(c->o,
+                    "PRAGMA integrity_check of the new file says: %s; look at "
+                    "the original's, too",
+                    ok);
+  return GOOD;
+}
+
+static int check_new_file(conversion *c)
+{
+  sqlite3 *db = NULL;
+  int rc = sqlite3_open_v2(c->target, &db, SQLITE_OPEN_READWRITE, "pagedb");
+  sqlite3_progress_handler(db, 20000, show_work, c);
+  int result = rc == SQLITE_OK ? check_content(c, db)
+                               : complain(c->o, "cannot open %s: %s", c->target,
+                                          sqlite3_errstr(rc));
   sqlite3_close(db);
-  return rc == SQLITE_OK && a == b && strcmp(ok, "ok") == 0;
+  return result == GOOD ? check_stamps(c) : result;
+}
+
+/* The mark on the old file; why and when: above. */
+static int retire(conversion *c)
+{
+  unsigned char head[512];
+  os_iov iov = {head, sizeof head};
+  size_t got = 0;
+  int err = os_readv(c->old, &iov, 1, 0, &got);
+  if (err == PAGEDB_OK && got == sizeof head) {
+    head[GUARD_AT] = (unsigned char)(RETIRED | unguarded(head[GUARD_AT]));
+    bump_change_counter(head);
+    iov = (os_iov){head, sizeof head};
+    err = os_writev(c->old, &iov, 1, 0);
+  }
+  if (err == PAGEDB_OK)
+    return GOOD;
+  return complain(c->o, "converted, but connections that had it open before "
+                        "cannot be told: close them");
 }
 
 /* Owner and permissions of the original; durable; in its place. */
@@ -239,9 +350,13 @@ static int swap_in(conversion *c)
 {
   struct stat st;
   os_file *f;
-  if (stat(c->o->path, &st) != 0 || chmod(c->target, st.st_mode & 07777) != 0 ||
-      (chown(c->target, st.st_uid, st.st_gid) != 0 && errno != EPERM))
-    return complain(c->o, "owner and permissions cannot be copied: %s",
+  /* The owner first: a change of owner takes set-user-id bits away. */
+  if (stat(c->o->path, &st) != 0 ||
+      chown(c->target, st.st_uid, st.st_gid) != 0 ||
+      chmod(c->target, st.st_mode & 07777) != 0)
+    return complain(c->o,
+                    "its owner and permissions cannot be given to the new file "
+                    "(%s): convert it as its owner",
                     strerror(errno));
   if (os_open(c->target, 0, &f, NULL) != PAGEDB_OK)
     return complain(c->o, "cannot open the new file");
@@ -249,6 +364,8 @@ static int swap_in(conversion *c)
   os_close(f);
   if (err != PAGEDB_OK)
     return complain(c->o, "the new file cannot be synced: nothing was changed");
+  if (os_open(c->o->path, 0, &c->old, NULL) != PAGEDB_OK)
+    return complain(c->o, "cannot open it: %s", pagedb_last_fault()->what);
   if (rename(c->target, c->o->path) != 0)
     return complain(c->o, "cannot rename %s over it: %s", c->target,
                     strerror(errno));
@@ -257,36 +374,62 @@ static int swap_in(conversion *c)
     return complain(c->o, "converted, but its directory cannot be synced: a "
                           "power cut may bring the "
                           "old file back");
-  return GOOD;
+  return retire(c);
 }
 
-static int convert_taken(conversion *c)
+/* What SQLite does not know here, the application that made it does. */
+static const char *vacuum_hint(const char *error)
+{
+  static const char *const unknown[] = {"no such collation", "no such function",
+                                        "no such module", "no such tokenizer"};
+  for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++)
+    if (strstr(error, unknown[i]) != NULL)
+      return "; the application that defines it can VACUUM the database "
+             "through "
+             "page-db instead";
+  return "";
+}
+
+static int vacuum(conversion *c)
 {
   char *sql = sqlite3_mprintf("VACUUM INTO %Q", c->target);
   if (sql == NULL)
     return complain(c->o, "no memory");
-  sqlite3_progress_handler(c->db, 20000, show_vacuum, c);
   int rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
-  sqlite3_progress_handler(c->db, 0, NULL, NULL);
   sqlite3_free(sql);
-  if (rc != SQLITE_OK)
-    return complain(c->o, "cannot write %s: %s", c->target,
-                    sqlite3_errmsg(c->db));
-  if (!same_content(c) || !new_is_sound(c))
-    return complain(c->o, "the new file is not what it should be: the original "
-                          "is as it was");
-  return swap_in(c);
+  if (rc == SQLITE_OK)
+    return GOOD;
+  const char *error = sqlite3_errmsg(c->db);
+  return complain(c->o, "cannot write %s: %s%s", c->target, error,
+                  vacuum_hint(error));
+}
+
+static int convert_taken(conversion *c)
+{
+  if (delete_new_file(c) != GOOD || !enough_room(c) ||
+      create_new_file(c) != GOOD)
+    return FAILED;
+  sqlite3_progress_handler(c->db, 20000, show_work, c);
+  int rc = vacuum(c);
+  if (rc == GOOD)
+    rc = check_new_file(c);
+  sqlite3_progress_handler(c->db, 0, NULL, NULL);
+  if (rc == GOOD && interrupted)
+    rc = complain(c->o, "interrupted");
+  return rc == GOOD ? swap_in(c) : rc;
 }
 
 static int convert(conversion *c)
 {
   char mode[32];
   int rc = take_it(c);
-  if (rc == GOOD)
+  if (rc == GOOD) {
     rc = convert_taken(c);
+    if (rc != GOOD && !c->swapped)
+      delete_new_file(c);
+  }
   /* A journal mode set now would put the old file's log next to the new one. */
   if (rc != GOOD && !c->swapped) {
-    unlink(c->target);
     sqlite3_exec(c->db, "PRAGMA locking_mode=NORMAL", NULL, NULL, NULL);
     if (c->was_wal)
       query(c->db, "PRAGMA journal_mode=WAL", mode, sizeof mode);
@@ -294,27 +437,51 @@ static int convert(conversion *c)
   return rc;
 }
 
-int cmd_convert(const options *o)
+/* The file itself, were it named through a symbolic link: the new one has to
+** take its place, not the link's. And it must have no other name, which would
+** go on to lead to the old content. */
+static int find_it(const options *o, options *real, char *path)
 {
+  struct stat st;
+  if (realpath(o->path, path) == NULL || stat(path, &st) != 0)
+    return complain(o, "cannot open: %s", strerror(errno));
+  *real = *o;
+  real->path = path;
+  if (st.st_nlink > 1)
+    return complain(real,
+                    "it has %ju names (hard links), and the others would keep "
+                    "the old file: remove them first",
+                    (uintmax_t)st.st_nlink);
+  return GOOD;
+}
+
+int cmd_convert(const options *named)
+{
+  options real, *o = &real;
   conversion c = {.o = o};
-  if (file_look(o, &c.info) != GOOD)
+  char path[PATH_MAX];
+  if (find_it(named, o, path) != GOOD || file_look(o, &c.info) != GOOD)
     return FAILED;
   if (c.info.type != FILE_DATABASE)
     return complain(o, "a native page file is always stamped");
-  if (c.info.guard && c.info.reserve == PAGEDB_RECORD_SIZE)
+  if (c.info.broken) {
+    complain(o, "page 1 is damaged: `pagedb check` tells more");
+    return DAMAGED;
+  }
+  if (c.info.stamped)
     return say(o, "stamped already");
-  snprintf(c.target, sizeof c.target, "%s.pagedb-convert", o->path);
-  if (access(c.target, F_OK) == 0)
+  if (c.info.reserve != 0 && c.info.reserve != PAGEDB_RECORD_SIZE)
     return complain(o,
-                    "%s exists, perhaps from a conversion that was cut "
-                    "short: remove it first",
-                    c.target);
-  if (!enough_room(&c))
-    return FAILED;
+                    "the database keeps %u bytes of each page for somebody "
+                    "else: a stamped one keeps 32",
+                    c.info.reserve);
+  snprintf(c.target, sizeof c.target, "%s.pagedb-convert", o->path);
   c.db = open_database(o);
   if (c.db == NULL)
     return FAILED;
+  catch_signals();
   int rc = convert(&c);
   sqlite3_close(c.db);
+  os_close(c.old);
   return rc == GOOD ? say(o, "converted: stamped now") : rc;
 }

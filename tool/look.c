@@ -6,12 +6,19 @@
 ** process may have been writing it. A page that the write-ahead log holds in a
 ** newer version is not judged: a checkpoint that was cut short leaves such
 ** pages, and the next one writes them.
+**
+** Page 1's word for the number of pages is not trusted: only pages that the file
+** has are walked. What is said to be there and is not is one range in every
+** report, and no damage of its own when page 1 is not sound.
 */
+#define _DEFAULT_SOURCE
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../core/endian.h"
+#include "../core/fault.h"
 #include "../core/os.h"
 #include "../vfs/btree.h"
 #include "tool.h"
@@ -20,30 +27,126 @@ enum { RUN_PAGES = 64, RUNS = 32 };
 
 static int stamped(const file_info *info)
 {
-  return info->type == FILE_NATIVE ||
-         (info->guard && info->reserve == PAGEDB_RECORD_SIZE);
+  return info->type == FILE_NATIVE || info->stamped;
 }
 
 static const char *state_name(const file_info *info)
 {
   if (info->type == FILE_NATIVE)
     return "native";
-  if (stamped(info))
+  if (info->broken)
+    return "stamped, and the header in page 1 is damaged";
+  if (info->stamped)
     return "stamped";
   return info->reserve == PAGEDB_RECORD_SIZE ? "plain, with 32 reserved bytes"
                                              : "plain";
 }
 
+/* ----------------------------------------------------- log and journal */
+
+typedef struct wal_log {
+  log_sum sum;
+  uint8_t *bit;   /* pages that it has */
+  uint64_t limit; /* ids below it are in `bit` */
+} wal_log;
+
+static int read_at(os_file *f, void *buf, size_t n, uint64_t off)
+{
+  size_t got = 0;
+  os_iov iov = {buf, n};
+  return os_readv(f, &iov, 1, off, &got) == PAGEDB_OK && got == n;
+}
+
+/* The file next to the database: SQLite puts it next to the file itself, not to
+** a link. NULL: there is none. */
+static os_file *open_beside(const options *o, const char *suffix)
+{
+  char name[PATH_MAX + 16];
+  os_file *f;
+  if (realpath(o->path, name) == NULL)
+    return NULL;
+  strcat(name, suffix);
+  return os_open(name, OS_OPEN_READONLY, &f, NULL) == PAGEDB_OK ? f : NULL;
+}
+
+static void note_frame(wal_log *log, const file_info *info,
+                       const uint8_t *frame)
+{
+  uint64_t id = (uint64_t)get_be32(frame) - 1;
+  uint64_t pages = get_be32(frame + 4); /* 0: this frame is no commit */
+  if (pages != 0)
+    log->sum.only = pages > info->in_file ? pages - info->in_file : 0;
+  if (id >= log->limit || (log->bit[id / 8] >> id % 8 & 1) != 0)
+    return;
+  log->bit[id / 8] |= (uint8_t)(1 << id % 8);
+  log->sum.also += id < info->in_file;
+}
+
+/* What the frames with the salts of the log's header say. */
+static void log_read(const options *o, const file_info *info, wal_log *log)
+{
+  uint8_t head[32], frame[24];
+  uint64_t bytes = 0;
+  *log = (wal_log){0};
+  os_file *f = info->wal ? open_beside(o, "-wal") : NULL;
+  if (f == NULL)
+    return;
+  os_size(f, &bytes);
+  /* Pages behind the file's end that the log does not have are missing. */
+  log->limit = info->in_file + bytes / info->page_size;
+  log->bit = calloc(log->limit / 8 + 1, 1);
+  if (log->bit != NULL && read_at(f, head, sizeof head, 0))
+    for (uint64_t at = sizeof head; read_at(f, frame, sizeof frame, at);
+         at += sizeof frame + info->page_size) {
+      if (memcmp(frame + 8, head + 16, 8) != 0)
+        break;
+      note_frame(log, info, frame);
+    }
+  os_close(f);
+}
+
+static int log_has(const wal_log *log, uint64_t id)
+{
+  return log->bit != NULL && id < log->limit &&
+         (log->bit[id / 8] >> id % 8 & 1) != 0;
+}
+
+/* A journal that is done with is empty, or begins with zeroes. */
+static int has_journal(const options *o)
+{
+  uint8_t first = 0;
+  os_file *f = open_beside(o, "-journal");
+  int has = f != NULL && read_at(f, &first, 1, 0) && first != 0;
+  os_close(f);
+  return has;
+}
+
+/* What lies next to the database, in words. */
+static void say_beside(const options *o, const log_sum *log,
+                       const char *log_label, const char *journal_label)
+{
+  if (log->also + log->only > 0)
+    printf("%spages that the file has, too: %" PRIu64
+           "; pages that are nowhere else: %" PRIu64 "\n",
+           log_label, log->also, log->only);
+  if (has_journal(o))
+    printf(
+        "%sof a transaction that is under way or was cut short; whoever opens "
+        "the database next finishes or undoes it\n",
+        journal_label);
+}
+
 /* --------------------------------------------------------------------- info */
 
-static void info_json(const options *o, const file_info *i)
+static void info_json(const options *o, const file_info *i, const log_sum *log)
 {
   printf("{\"file\":");
   json_string(stdout, o->path);
   printf(",\"state\":\"%s\",\"page_size\":%u,\"pages\":%" PRIu64
          ",\"bytes\":%" PRIu64,
          i->type == FILE_NATIVE ? "native"
-         : stamped(i)           ? "stamped"
+         : i->broken            ? "damaged"
+         : i->stamped           ? "stamped"
                                 : "plain",
          i->page_size, i->pages, i->bytes);
   if (i->type == FILE_DATABASE)
@@ -53,81 +156,56 @@ static void info_json(const options *o, const file_info *i)
            i->reserve, i->lsn, i->wal ? "wal" : "rollback", i->free_pages,
            i->auto_vacuum ? "true" : "false", i->user_version,
            i->application_id, i->sqlite_version);
+  if (i->type == FILE_DATABASE)
+    printf(",\"pages_in_file\":%" PRIu64 ",\"also_in_log\":%" PRIu64
+           ",\"only_in_log\":%" PRIu64 ",\"has_journal\":%s",
+           i->in_file, log->also, log->only, has_journal(o) ? "true" : "false");
   printf("}\n");
+}
+
+static void info_lines(const options *o, const file_info *i, const log_sum *log)
+{
+  printf("file          ");
+  plain_text(stdout, o->path);
+  printf("\nkind          %s\n",
+         i->type == FILE_NATIVE ? "native page file" : "SQLite database");
+  printf("state         %s\n", state_name(i));
+  printf("page size     %u bytes\n", i->page_size);
+  printf("pages         %" PRIu64 "\n", i->pages);
+  printf("length        %" PRIu64 " bytes", i->bytes);
+  if (i->bytes / i->page_size < i->pages)
+    printf(": %" PRIu64 " pages; page 1 counts more", i->bytes / i->page_size);
+  printf("\n");
+  if (i->type == FILE_NATIVE)
+    return;
+  if (i->stamped)
+    printf("LSN of page 1 %" PRIu64 "\n", i->lsn);
+  printf("journal mode  %s\n", i->wal ? "WAL" : "rollback");
+  say_beside(o, log, "log           ", "journal       ");
+  printf("free pages    %u\n", i->free_pages);
+  printf("written by    SQLite %u.%u.%u\n", i->sqlite_version / 1000000,
+         i->sqlite_version / 1000 % 1000, i->sqlite_version % 1000);
+  if (!i->stamped) {
+    printf("to stamp it   pagedb %s ",
+           i->reserve == PAGEDB_RECORD_SIZE ? "stamp" : "convert");
+    plain_text(stdout, o->path);
+    printf("\n");
+  }
 }
 
 int cmd_info(const options *o)
 {
   file_info i;
+  wal_log log;
   if (file_look(o, &i) != GOOD)
     return FAILED;
-  if (o->json) {
-    info_json(o, &i);
-    return GOOD;
-  }
-  printf("file          %s\n", o->path);
-  printf("kind          %s\n",
-         i.type == FILE_NATIVE ? "native page file" : "SQLite database");
-  printf("state         %s\n", state_name(&i));
-  printf("page size     %u bytes\n", i.page_size);
-  printf("pages         %" PRIu64 "\n", i.pages);
-  printf("length        %" PRIu64 " bytes\n", i.bytes);
-  if (i.type == FILE_NATIVE)
-    return GOOD;
-  if (stamped(&i))
-    printf("LSN of page 1 %" PRIu64 "\n", i.lsn);
-  printf("journal mode  %s\n", i.wal ? "WAL" : "rollback");
-  printf("free pages    %u\n", i.free_pages);
-  printf("written by    SQLite %u.%u.%u\n", i.sqlite_version / 1000000,
-         i.sqlite_version / 1000 % 1000, i.sqlite_version % 1000);
-  if (!stamped(&i) && i.reserve == PAGEDB_RECORD_SIZE)
-    printf("to stamp it   pagedb stamp %s\n", o->path);
-  else if (!stamped(&i))
-    printf("to stamp it   pagedb convert %s\n", o->path);
+  log_read(o, &i, &log);
+  if (o->json)
+    info_json(o, &i, &log.sum);
+  else
+    info_lines(o, &i, &log.sum);
+  free(log.bit);
   return GOOD;
-}
-
-/* ------------------------------------------------------------ what the log has
- */
-
-typedef struct page_set {
-  uint8_t *bit;
-  uint64_t pages;
-} page_set;
-
-static int read_at(os_file *f, void *buf, size_t n, uint64_t off)
-{
-  size_t got = 0;
-  os_iov iov = {buf, n};
-  return os_readv(f, &iov, 1, off, &got) == PAGEDB_OK && got == n;
-}
-
-/* Page numbers of all frames of the WAL with the salts of its header. */
-static void log_pages(const options *o, const file_info *info, page_set *set)
-{
-  char name[4200];
-  uint8_t head[32], frame[24];
-  os_file *f;
-  *set = (page_set){calloc(info->pages / 8 + 1, 1), info->pages};
-  snprintf(name, sizeof name, "%s-wal", o->path);
-  if (set->bit == NULL ||
-      os_open(name, OS_OPEN_READONLY, &f, NULL) != PAGEDB_OK)
-    return;
-  if (read_at(f, head, sizeof head, 0))
-    for (uint64_t at = sizeof head; read_at(f, frame, sizeof frame, at);
-         at += sizeof frame + info->page_size) {
-      uint32_t page = get_be32(frame);
-      if (memcmp(frame + 8, head + 16, 8) == 0 && page >= 1 &&
-          page <= set->pages)
-        set->bit[(page - 1) / 8] |= (uint8_t)(1 << (page - 1) % 8);
-    }
-  os_close(f);
-}
-
-static int log_has(const page_set *set, uint64_t id)
-{
-  return set->bit != NULL && id < set->pages &&
-         (set->bit[id / 8] >> id % 8 & 1) != 0;
 }
 
 /* ------------------------------------------------------------------- verify */
@@ -143,7 +221,7 @@ static int note_bad(verdict *v, const bad_page *b)
     v->room = room;
   }
   v->bad[v->nbad++] = *b;
-  v->in_log += (uint64_t)b->in_log;
+  v->in_log += b->in_log ? b->count : 0;
   return PAGEDB_OK;
 }
 
@@ -154,7 +232,7 @@ static int all_zero(const uint8_t *p, size_t n)
 
 /* Judge a page that failed in a run, read anew. */
 static int judge(pagedb_file *f, const file_info *info, uint64_t id,
-                 uint8_t *page, const page_set *log, verdict *v)
+                 uint8_t *page, const wal_log *log, verdict *v)
 {
   uint64_t lsn = 0;
   int err = pagedb_file_read(f, id, page, &lsn);
@@ -167,8 +245,12 @@ static int judge(pagedb_file *f, const file_info *info, uint64_t id,
     v->blank++;
     return PAGEDB_OK;
   }
-  bad_page b = {id, err, pagedb_last_fault()->found,
-                pagedb_last_fault()->expected, log_has(log, id)};
+  bad_page b = {id,
+                1,
+                err,
+                pagedb_last_fault()->found,
+                pagedb_last_fault()->expected,
+                log_has(log, id)};
   if (err == PAGEDB_EMAGIC && info->type == FILE_DATABASE &&
       !all_zero(page, info->page_size) &&
       all_zero(page + info->page_size - PAGEDB_RECORD_SIZE, PAGEDB_RECORD_SIZE))
@@ -184,11 +266,11 @@ typedef struct batch {
   pagedb_run run[RUNS];
 } batch;
 
-static unsigned fill_batch(batch *b, const file_info *info, uint64_t first)
+static unsigned fill_batch(batch *b, uint64_t pages, uint64_t first)
 {
   unsigned runs = 0;
-  for (uint64_t id = first; runs < RUNS && id < info->pages; runs++) {
-    uint64_t n = info->pages - id < RUN_PAGES ? info->pages - id : RUN_PAGES;
+  for (uint64_t id = first; runs < RUNS && id < pages; runs++) {
+    uint64_t n = pages - id < RUN_PAGES ? pages - id : RUN_PAGES;
     unsigned at = runs * RUN_PAGES;
     b->run[runs] = (pagedb_run){.first = id,
                                 .count = (uint32_t)n,
@@ -200,19 +282,17 @@ static unsigned fill_batch(batch *b, const file_info *info, uint64_t first)
   return runs;
 }
 
-static int verify_pages(const options *o, const file_info *info, pagedb_file *f,
-                        batch *b, verdict *v)
+static int verify_walk(const options *o, const file_info *info, pagedb_file *f,
+                       batch *b, const wal_log *log, verdict *v)
 {
-  page_set log = {0};
   int err = PAGEDB_OK;
-  if (info->type == FILE_DATABASE && info->wal)
-    log_pages(o, info, &log);
-  for (uint64_t first = 0; first < info->pages && err == PAGEDB_OK;
+  for (uint64_t first = 0;
+       first < v->walked && err == PAGEDB_OK && !interrupted;
        first += (uint64_t)RUNS * RUN_PAGES) {
-    unsigned runs = fill_batch(b, info, first);
+    unsigned runs = fill_batch(b, v->walked, first);
     pagedb_file_read_runs(f, b->run, runs);
     for (unsigned i = 0;
-         i < runs * RUN_PAGES && first + i < info->pages && err == PAGEDB_OK;
+         i < runs * RUN_PAGES && first + i < v->walked && err == PAGEDB_OK;
          i++) {
       uint64_t id = first + i;
       if (info->type == FILE_DATABASE &&
@@ -220,16 +300,54 @@ static int verify_pages(const options *o, const file_info *info, pagedb_file *f,
         continue;
       v->pages++;
       if (b->err[i] != PAGEDB_OK) {
-        err = judge(f, info, id, b->page[i], &log, v);
+        err = judge(f, info, id, b->page[i], log, v);
         continue;
       }
       v->verified++;
       if (b->lsn[i] > v->newest_lsn)
         v->newest_lsn = b->lsn[i];
     }
-    progress(o, "checking", first, info->pages);
+    progress(o, "checking", first, v->walked);
   }
   progress_end(o);
+  return err;
+}
+
+/* Pages that page 1 counts and the file does not have: those that are in the
+** log one by one, of the others each range. */
+static int note_missing(const file_info *info, const wal_log *log, verdict *v)
+{
+  int err = PAGEDB_OK;
+  uint64_t id = v->walked;
+  while (id < info->pages && err == PAGEDB_OK) {
+    bad_page b = {.id = id, .count = 1, .err = PAGEDB_ESHORT};
+    b.in_log = log_has(log, id);
+    while (!b.in_log && id + b.count < info->pages &&
+           !log_has(log, id + b.count))
+      b.count = id + b.count < log->limit ? b.count + 1 : info->pages - id;
+    v->pages += b.count;
+    err = note_bad(v, &b);
+    id += b.count;
+  }
+  return err;
+}
+
+/* Decides what is walked, and what is said of the rest. f is NULL for a plain
+** file, whose pages cannot be verified. */
+static int verify_pages(const options *o, const file_info *info, pagedb_file *f,
+                        batch *b, verdict *v)
+{
+  wal_log log;
+  int err = PAGEDB_OK;
+  log_read(o, info, &log);
+  v->walked = info->pages < info->in_file ? info->pages : info->in_file;
+  if (f != NULL)
+    err = verify_walk(o, info, f, b, &log, v);
+  if (v->nbad > 0 && v->bad[0].id == 0 && info->pages > v->walked)
+    v->claimed = info->pages;
+  else if (err == PAGEDB_OK)
+    err = note_missing(info, &log, v);
+  v->log = log.sum;
   free(log.bit);
   return err;
 }
@@ -244,6 +362,8 @@ int verify_file(const options *o, const file_info *info, verdict *v)
   pagedb_file *f;
   char text[400];
   *v = (verdict){0};
+  if (!stamped(info))
+    return verify_pages(o, info, NULL, NULL, v);
   if (pagedb_file_open(o->path, &opt, &f) != PAGEDB_OK)
     return complain(
         o, "%s", pagedb_fault_message(pagedb_last_fault(), text, sizeof text));
@@ -277,32 +397,35 @@ static int read_raw(void *arg, uint64_t id, uint8_t *buf)
 }
 
 /* NULL for native files, or when it cannot be made. */
-static page_map *map_of(const options *o, const file_info *info)
+static page_map *map_of(const options *o, const file_info *info,
+                        const verdict *v)
 {
   raw_reader r = {.page_size = info->page_size};
   if (info->type != FILE_DATABASE ||
       os_open(o->path, OS_OPEN_READONLY, &r.f, NULL) != PAGEDB_OK)
     return NULL;
-  page_map *m =
-      page_map_make(read_raw, &r, info->page_size, info->reserve, info->pages);
+  page_map *m = page_map_make(
+      read_raw, &r, info->page_size,
+      info->stamped ? PAGEDB_RECORD_SIZE : info->reserve, v->walked);
   os_close(r.f);
   return m;
 }
 
 static const char *kind_of(const page_map *m, uint64_t id)
 {
-  return m == NULL ? "" : page_kind_name((page_kind)m->kind[id]);
+  return m == NULL || id >= m->pages ? ""
+                                     : page_kind_name((page_kind)m->kind[id]);
 }
 
 static const char *object_of(const page_map *m, uint64_t id)
 {
-  return m == NULL ? "" : page_map_object(m, id);
+  return m == NULL || id >= m->pages ? "" : page_map_object(m, id);
 }
 
 /* A free leaf has no content that could be damaged. */
 static int is_mendable(const page_map *m, const bad_page *b)
 {
-  return m != NULL && m->kind[b->id] == PAGE_FREE_LEAF;
+  return m != NULL && b->id < m->pages && m->kind[b->id] == PAGE_FREE_LEAF;
 }
 
 /* The number as its users count: SQLite from 1, page files from 0. */
@@ -316,11 +439,13 @@ static uint64_t shown(const file_info *info, uint64_t id)
 static void bad_json(const file_info *info, const page_map *m,
                      const bad_page *b, int first)
 {
-  printf("%s{\"page\":%" PRIu64 ",\"error\":\"%s\",\"found\":%" PRIu64
-         ",\"expected\":%" PRIu64 ",\"in_log\":%s,\"type\":\"%s\",\"object\":",
-         first ? "" : ",", shown(info, b->id), pagedb_err_name(b->err),
-         b->found, b->expected, b->in_log ? "true" : "false",
-         kind_of(m, b->id));
+  printf("%s{\"page\":%" PRIu64, first ? "" : ",", shown(info, b->id));
+  if (b->count > 1)
+    printf(",\"last\":%" PRIu64, shown(info, b->id) + b->count - 1);
+  printf(",\"status\":\"%s\",\"found\":%" PRIu64 ",\"expected\":%" PRIu64
+         ",\"in_log\":%s,\"type\":\"%s\",\"object\":",
+         fault_status(b->err), b->found, b->expected,
+         b->in_log ? "true" : "false", kind_of(m, b->id));
   json_string(stdout, object_of(m, b->id));
   printf("}");
 }
@@ -328,13 +453,22 @@ static void bad_json(const file_info *info, const page_map *m,
 static void bad_line(const file_info *info, const page_map *m,
                      const bad_page *b)
 {
+  if (b->count > 1) {
+    printf("pages %" PRIu64 " to %" PRIu64
+           ": not in the file, which is shorter "
+           "than page 1 says\n",
+           shown(info, b->id), shown(info, b->id) + b->count - 1);
+    return;
+  }
   printf("page %" PRIu64 ": %s", shown(info, b->id),
          pagedb_err_sentence(b->err));
   if (b->found != 0 || b->expected != 0)
     printf(": found 0x%" PRIx64 ", expected 0x%" PRIx64, b->found, b->expected);
-  if (m != NULL)
-    printf(" (%s%s%s)", kind_of(m, b->id), object_of(m, b->id)[0] ? " of " : "",
-           object_of(m, b->id));
+  if (kind_of(m, b->id)[0]) {
+    printf(" (%s%s", kind_of(m, b->id), object_of(m, b->id)[0] ? " of " : "");
+    plain_text(stdout, object_of(m, b->id));
+    printf(")");
+  }
   if (is_mendable(m, b))
     printf(": free, nothing is lost; pagedb stamp --adopt mends it");
   printf("\n");
@@ -344,56 +478,66 @@ static uint64_t count_damaged(const verdict *v, const page_map *m)
 {
   uint64_t n = 0;
   for (size_t i = 0; i < v->nbad; i++)
-    n += !v->bad[i].in_log && !is_mendable(m, &v->bad[i]);
+    if (!v->bad[i].in_log && !is_mendable(m, &v->bad[i]))
+      n += v->bad[i].count;
   return n;
 }
 
-/* How many neighbours from bad[i] on are behind the file's end. */
-static size_t missing_pages(const verdict *v, size_t i)
+static void check_json(const options *o, const file_info *info,
+                       const verdict *v, const page_map *m)
 {
-  size_t n = 0;
-  while (i + n < v->nbad && v->bad[i + n].err == PAGEDB_ESHORT &&
-         !v->bad[i + n].in_log && v->bad[i + n].id == v->bad[i].id + n)
-    n++;
-  return n;
+  printf("{\"file\":");
+  json_string(stdout, o->path);
+  printf(",\"pages\":%" PRIu64 ",\"verified\":%" PRIu64 ",\"damaged\":%" PRIu64
+         ",\"in_log\":%" PRIu64 ",\"only_in_log\":%" PRIu64
+         ",\"has_journal\":%s,\"blank\":%" PRIu64 ",\"newest_lsn\":%" PRIu64
+         ",\"direct\":%s",
+         v->pages, v->verified, count_damaged(v, m), v->in_log, v->log.only,
+         has_journal(o) ? "true" : "false", v->blank, v->newest_lsn,
+         v->direct ? "true" : "false");
+  if (v->claimed > 0)
+    printf(",\"claimed_pages\":%" PRIu64, v->claimed);
+  printf(",\"bad\":[");
+  for (size_t i = 0; i < v->nbad; i++)
+    bad_json(info, m, &v->bad[i], i == 0);
+  printf("]}\n");
 }
 
-static void check_report(const options *o, const file_info *info,
-                         const verdict *v, const page_map *m, uint64_t damaged)
+/* What else is to be said when page 1 is bad. */
+static void page1_lines(const file_info *info, const verdict *v)
 {
-  if (o->json) {
-    printf("{\"file\":");
-    json_string(stdout, o->path);
-    printf(",\"pages\":%" PRIu64 ",\"verified\":%" PRIu64
-           ",\"damaged\":%" PRIu64 ",\"in_log\":%" PRIu64 ",\"blank\":%" PRIu64
-           ",\"newest_lsn\":%" PRIu64 ",\"direct\":%s,\"bad\":[",
-           v->pages, v->verified, damaged, v->in_log, v->blank, v->newest_lsn,
-           v->direct ? "true" : "false");
-    for (size_t i = 0; i < v->nbad; i++)
-      bad_json(info, m, &v->bad[i], i == 0);
-    printf("]}\n");
+  if (v->nbad == 0 || v->bad[0].id != 0 || v->bad[0].in_log ||
+      info->type == FILE_NATIVE)
     return;
-  }
-  for (size_t i = 0; i < v->nbad; i++) {
-    size_t missing = missing_pages(v, i);
-    if (missing > 1) {
-      printf("pages %" PRIu64 " to %" PRIu64 ": not in the file, which is "
-             "shorter than page 1 says\n",
-             shown(info, v->bad[i].id),
-             shown(info, v->bad[i].id) + missing - 1);
-      i += missing - 1;
-    } else if (!v->bad[i].in_log) {
+  if (v->claimed > 0)
+    printf("page 1 counts %" PRIu64 " pages and the file has %" PRIu64
+           ": not believed, since page 1 is damaged\n",
+           v->claimed, v->walked);
+  else if (v->nbad == 1 && v->bad[0].err == PAGEDB_ECRC && !info->broken)
+    printf(
+        "only page 1 is bad: a backup of a stamped database by stock SQLite "
+        "looks like this, and so does damage in page 1; pagedb stamp --adopt "
+        "accepts it after an integrity check\n");
+}
+
+static void check_text(const options *o, const file_info *info,
+                       const verdict *v, const page_map *m)
+{
+  for (size_t i = 0; i < v->nbad; i++)
+    if (!v->bad[i].in_log)
       bad_line(info, m, &v->bad[i]);
-    }
-  }
+  page1_lines(info, v);
   if (v->in_log > 0)
-    printf("%" PRIu64 " pages are not judged: the write-ahead log has newer "
-           "versions of them\n",
+    printf("bad pages, not judged, because the write-ahead log has newer "
+           "versions: %" PRIu64 "\n",
            v->in_log);
   if (v->blank > 0)
-    printf("%" PRIu64 " pages were never written\n", v->blank);
-  printf("%s: %" PRIu64 " pages, %" PRIu64 " verified, %" PRIu64 " damaged\n",
-         o->path, v->pages, v->verified, damaged);
+    printf("pages that were never written: %" PRIu64 "\n", v->blank);
+  say_beside(o, &v->log,
+             "not verified, in the write-ahead log: ", "there is a journal ");
+  plain_text(stdout, o->path);
+  printf(": %" PRIu64 " pages, %" PRIu64 " verified, %" PRIu64 " damaged\n",
+         v->pages, v->verified, count_damaged(v, m));
 }
 
 int cmd_check(const options *o)
@@ -410,37 +554,51 @@ int cmd_check(const options *o)
                     info.reserve == PAGEDB_RECORD_SIZE ? "stamp" : "convert");
   if (verify_file(o, &info, &v) != GOOD)
     return FAILED;
-  page_map *m = v.nbad > 0 ? map_of(o, &info) : NULL;
-  uint64_t damaged = count_damaged(&v, m);
-  check_report(o, &info, &v, m, damaged);
+  page_map *m = v.nbad > 0 ? map_of(o, &info, &v) : NULL;
+  if (o->json)
+    check_json(o, &info, &v, m);
+  else
+    check_text(o, &info, &v, m);
+  int rc = count_damaged(&v, m) > 0 ? DAMAGED : GOOD;
   page_map_free(m);
   free(v.bad);
-  return damaged > 0 ? DAMAGED : GOOD;
+  return rc;
 }
 
 /* -------------------------------------------------------------------- pages */
 
-static int bad_by_id(const void *a, const void *b)
-{
-  uint64_t x = ((const bad_page *)a)->id, y = ((const bad_page *)b)->id;
-  return x < y ? -1 : x > y;
-}
-
+/* A line for page id, or for `count` pages from id on. */
 static void page_line(const options *o, const file_info *info,
-                      const page_map *m, uint64_t id, const char *status,
-                      const pagedb_record *r)
+                      const page_map *m, uint64_t id, uint64_t count,
+                      const char *status, const pagedb_record *r)
 {
   uint64_t lsn = r->magic == PAGEDB_MAGIC ? r->lsn : 0;
   if (o->json) {
-    printf("{\"page\":%" PRIu64 ",\"status\":\"%s\",\"lsn\":%" PRIu64
-           ",\"type\":\"%s\",\"object\":",
-           shown(info, id), status, lsn, kind_of(m, id));
+    printf("{\"page\":%" PRIu64, shown(info, id));
+    if (count > 1)
+      printf(",\"last\":%" PRIu64, shown(info, id) + count - 1);
+    printf(",\"status\":\"%s\",\"lsn\":%" PRIu64 ",\"type\":\"%s\",\"object\":",
+           status, lsn, kind_of(m, id));
     json_string(stdout, object_of(m, id));
     printf("}\n");
-  } else {
-    printf("%10" PRIu64 "  %-18s %18" PRIu64 "  %-14s %s\n", shown(info, id),
-           status, lsn, kind_of(m, id), object_of(m, id));
+    return;
   }
+  printf("%10" PRIu64 "  %-18s %18" PRIu64 "  %-14s ", shown(info, id), status,
+         lsn, kind_of(m, id));
+  plain_text(stdout, object_of(m, id));
+  if (count > 1)
+    printf("up to page %" PRIu64, shown(info, id) + count - 1);
+  printf("\n");
+}
+
+static const char *status_of(const file_info *info, const bad_page *b,
+                             uint64_t id)
+{
+  if (info->type == FILE_DATABASE && pagedb_is_lock_page(id, info->page_size))
+    return "lock";
+  if (b != NULL)
+    return fault_status(b->err);
+  return stamped(info) ? "ok" : "plain";
 }
 
 static void list_pages(const options *o, const file_info *info, os_file *f,
@@ -448,22 +606,21 @@ static void list_pages(const options *o, const file_info *info, os_file *f,
 {
   uint32_t size = info->page_size;
   uint8_t tail[PAGEDB_RECORD_SIZE];
-  for (uint64_t id = 0; id < info->pages; id++) {
-    bad_page key = {.id = id};
+  size_t bad = 0;
+  for (uint64_t id = 0; id < v->walked; id++) {
     const bad_page *b =
-        v->nbad == 0 ? NULL
-                     : bsearch(&key, v->bad, v->nbad, sizeof key, bad_by_id);
+        bad < v->nbad && v->bad[bad].id == id ? &v->bad[bad++] : NULL;
     pagedb_record r = {0};
     uint64_t at =
         id * size + (info->type == FILE_DATABASE ? size - sizeof tail : 0);
     if (stamped(info) && read_at(f, tail, sizeof tail, at))
       pagedb_record_get(tail, sizeof tail, PAGEDB_TRAILING, &r);
-    const char *status = b != NULL       ? pagedb_err_name(b->err)
-                         : stamped(info) ? "ok"
-                                         : "plain";
-    if (info->type == FILE_DATABASE && pagedb_is_lock_page(id, size))
-      status = "lock";
-    page_line(o, info, m, id, status, &r);
+    page_line(o, info, m, id, 1, status_of(info, b, id), &r);
+  }
+  for (; bad < v->nbad; bad++) {
+    const bad_page *b = &v->bad[bad];
+    pagedb_record none = {0};
+    page_line(o, info, m, b->id, b->count, status_of(info, b, b->id), &none);
   }
 }
 
@@ -472,10 +629,9 @@ int cmd_pages(const options *o)
   file_info info;
   verdict v = {0};
   os_file *f;
-  if (file_look(o, &info) != GOOD ||
-      (stamped(&info) && verify_file(o, &info, &v) != GOOD))
+  if (file_look(o, &info) != GOOD || verify_file(o, &info, &v) != GOOD)
     return FAILED;
-  page_map *m = map_of(o, &info);
+  page_map *m = map_of(o, &info, &v);
   if (os_open(o->path, OS_OPEN_READONLY, &f, NULL) != PAGEDB_OK)
     return complain(o, "cannot open: %s", pagedb_last_fault()->what);
   if (!o->json)

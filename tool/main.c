@@ -12,6 +12,8 @@
 #include "../core/os.h"
 #include "tool.h"
 
+volatile sig_atomic_t interrupted;
+
 static const char usage[] =
     "usage: pagedb COMMAND [OPTIONS] FILE\n"
     "\n"
@@ -22,7 +24,8 @@ static const char usage[] =
     "  pages     one line for every page\n"
     "  stamp     give a database with 32 reserved bytes its stamps (--adopt:\n"
     "            accept pages that were written without page-db)\n"
-    "  unstamp   let any SQLite write the database again\n"
+    "  unstamp   let any SQLite write the database again (--force: even if\n"
+    "            pages are damaged, which nobody will notice then)\n"
     "  convert   make a plain database a stamped one\n"
     "  version   the version of this command\n"
     "\n"
@@ -33,19 +36,59 @@ static const char usage[] =
 
 /* ------------------------------------------------------------------- output */
 
+/* Bytes of the UTF-8 character at s, and its number; 0: it is none. */
+static int utf8_at(const char *s, uint32_t *number)
+{
+  static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+  unsigned char first = (unsigned char)*s;
+  int n = first < 0x80             ? 1
+          : (first & 0xe0) == 0xc0 ? 2
+          : (first & 0xf0) == 0xe0 ? 3
+          : (first & 0xf8) == 0xf0 ? 4
+                                   : 0;
+  *number = n == 1 ? first : first & (0x7fu >> n);
+  for (int i = 1; i < n; i++) {
+    if (((unsigned char)s[i] & 0xc0) != 0x80)
+      return 0;
+    *number = *number << 6 | ((unsigned char)s[i] & 0x3f);
+  }
+  if (*number < least[n] || *number > 0x10ffff ||
+      (*number >= 0xd800 && *number < 0xe000))
+    return 0;
+  return n;
+}
+
 void json_string(FILE *f, const char *s)
 {
   fputc('"', f);
-  for (; *s != 0; s++) {
-    unsigned char ch = (unsigned char)*s;
-    if (ch == '"' || ch == '\\')
-      fprintf(f, "\\%c", ch);
+  while (*s != 0) {
+    uint32_t ch;
+    int n = utf8_at(s, &ch);
+    if (n == 0)
+      fputs("\\ufffd", f);
+    else if (ch == '"' || ch == '\\')
+      fprintf(f, "\\%c", (int)ch);
     else if (ch < 0x20)
-      fprintf(f, "\\u%04x", ch);
+      fprintf(f, "\\u%04x", (unsigned)ch);
     else
-      fputc(ch, f);
+      fwrite(s, 1, (size_t)n, f);
+    s += n > 0 ? n : 1;
   }
   fputc('"', f);
+}
+
+void plain_text(FILE *f, const char *s)
+{
+  while (*s != 0) {
+    uint32_t ch;
+    int n = utf8_at(s, &ch);
+    if (n == 0 || ch < 0x20 || (ch >= 0x7f && ch < 0xa0)) {
+      fprintf(f, "\\x%02x", (unsigned char)*s++);
+    } else {
+      fwrite(s, 1, (size_t)n, f);
+      s += n;
+    }
+  }
 }
 
 int complain(const options *o, const char *format, ...)
@@ -63,7 +106,11 @@ int complain(const options *o, const char *format, ...)
     json_string(stdout, text);
     printf("}\n");
   } else {
-    fprintf(stderr, "pagedb: %s: %s\n", o->path, text);
+    fputs("pagedb: ", stderr);
+    plain_text(stderr, o->path);
+    fputs(": ", stderr);
+    plain_text(stderr, text);
+    fputc('\n', stderr);
   }
   return FAILED;
 }
@@ -98,7 +145,7 @@ static void look_at_database(const uint8_t *p, file_info *info)
   info->page_size = (uint32_t)p[16] << 8 | p[17];
   if (info->page_size == 1)
     info->page_size = 65536;
-  info->guard = guard_is_set(p[GUARD_AT]);
+  info->stamped = guard_is_set(p[GUARD_AT]) && p[20] == PAGEDB_RECORD_SIZE;
   info->wal = p[19] == 2;
   info->reserve = p[20];
   info->pages = get_be32(p + 24) == get_be32(p + 92) ? get_be32(p + 28) : 0;
@@ -128,17 +175,51 @@ static uint32_t native_page_size(const char *path)
   return 0;
 }
 
-static uint64_t page1_lsn(os_file *f, uint32_t page_size)
+/* The record of page 1, if its pages have this size. */
+static int page1_record(os_file *f, uint32_t page_size, pagedb_record *r)
 {
   uint8_t tail[PAGEDB_RECORD_SIZE];
-  pagedb_record r;
   size_t got = 0;
   os_iov iov = {tail, sizeof tail};
   if (os_readv(f, &iov, 1, page_size - sizeof tail, &got) != PAGEDB_OK ||
       got != sizeof tail)
     return 0;
-  pagedb_record_get(tail, sizeof tail, PAGEDB_TRAILING, &r);
-  return r.magic == PAGEDB_MAGIC ? r.lsn : 0;
+  pagedb_record_get(tail, sizeof tail, PAGEDB_TRAILING, r);
+  return r->magic == PAGEDB_MAGIC && r->version == PAGEDB_VERSION_1 &&
+         r->page == 0;
+}
+
+/*
+** The first page says nothing that could be: if the record of a page 1 stands
+** where pages of some size have it, this is a stamped database whose page 1 is
+** damaged.
+*/
+static void look_for_record(os_file *f, file_info *info)
+{
+  pagedb_record r;
+  for (uint32_t size = 512; size <= 65536; size *= 2)
+    if (page1_record(f, size, &r)) {
+      info->page_size = size;
+      info->type = FILE_DATABASE;
+      info->broken = info->stamped = 1;
+      return;
+    }
+}
+
+/* Page size, and whether what the header says goes together with page 1's
+** record. */
+static void look_at_record(os_file *f, const uint8_t *head, file_info *info)
+{
+  pagedb_record r;
+  int has = pagedb_page_size_ok(info->page_size, PAGEDB_TRAILING) &&
+            page1_record(f, info->page_size, &r);
+  if (has)
+    info->lsn = r.lsn;
+  if (header_is_broken(head[GUARD_AT], head[20], has))
+    info->broken = info->stamped = 1;
+  else if (!has && (info->stamped ||
+                    !pagedb_page_size_ok(info->page_size, PAGEDB_TRAILING)))
+    look_for_record(f, info);
 }
 
 static int look_open(const options *o, os_file *f, file_info *info)
@@ -153,18 +234,21 @@ static int look_open(const options *o, os_file *f, file_info *info)
     return complain(o, "%s", pagedb_err_sentence(err));
   if (got == sizeof head && memcmp(head, "SQLite format 3", 16) == 0) {
     look_at_database(head, info);
+    look_at_record(f, head, info);
     if (!pagedb_page_size_ok(info->page_size, PAGEDB_TRAILING))
       return complain(o, "the header says page size %u, which cannot be",
                       info->page_size);
-    info->lsn = page1_lsn(f, info->page_size);
   } else {
     info->type = FILE_NATIVE;
     info->page_size = native_page_size(o->path);
+    if (info->page_size == 0)
+      look_for_record(f, info);
   }
   if (info->page_size == 0)
     return complain(o, got == 0 ? "the file is empty"
                                 : "neither an SQLite database nor a page file "
                                   "whose first page is sound");
+  info->in_file = (info->bytes + info->page_size - 1) / info->page_size;
   if (info->pages == 0)
     info->pages = info->bytes / info->page_size;
   return GOOD;
@@ -204,52 +288,68 @@ static int parse_option(const char *arg, options *o)
     return o->quiet = 1;
   if (strcmp(arg, "--adopt") == 0)
     return o->adopt = 1;
+  if (strcmp(arg, "--force") == 0)
+    return o->force = 1;
   return 0;
+}
+
+static int print_usage(void)
+{
+  fputs(usage, stdout);
+  return GOOD;
+}
+
+static int print_version(void)
+{
+  printf("pagedb %s\n", pagedb_version());
+  return GOOD;
+}
+
+static int run_command(const char *name, const options *o)
+{
+  for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+    if (strcmp(name, commands[i].name) != 0)
+      continue;
+    if (o->path == NULL || o->path[0] == 0)
+      return misuse("which file?", "");
+    if (o->adopt && commands[i].run != cmd_stamp)
+      return misuse("--adopt belongs to stamp", "");
+    if (o->force && commands[i].run != cmd_unstamp)
+      return misuse("--force belongs to unstamp", "");
+    int rc = commands[i].run(o);
+    return fflush(stdout) == 0 ? rc : FAILED;
+  }
+  return misuse("unknown command ", name);
 }
 
 int main(int argc, char **argv)
 {
   options chosen = {0}, *o = &chosen;
   const char *command = NULL;
+  int only_names = 0; /* -- was seen */
   for (int i = 1; i < argc; i++) {
-    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-      fputs(usage, stdout);
-      return GOOD;
-    }
-    if (strcmp(argv[i], "--version") == 0) {
-      printf("pagedb %s\n", pagedb_version());
-      return GOOD;
-    }
-    if (strncmp(argv[i], "--", 2) == 0 && argv[i][2] != 0) {
-      if (!parse_option(argv[i], o))
-        return misuse("unknown option ", argv[i]);
+    const char *arg = argv[i];
+    if (!only_names && arg[0] == '-' && arg[1] != 0) {
+      if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
+        return print_usage();
+      if (strcmp(arg, "--version") == 0 || strcmp(arg, "-V") == 0)
+        return print_version();
+      only_names = strcmp(arg, "--") == 0;
+      if (!only_names && !parse_option(arg, o))
+        return misuse("unknown option ", arg);
     } else if (command == NULL) {
-      command = argv[i];
+      command = arg;
     } else if (o->path == NULL) {
-      o->path = argv[i];
+      o->path = arg;
     } else {
-      return misuse("one file at a time: ", argv[i]);
+      return misuse("one file at a time: ", arg);
     }
   }
   if (command == NULL)
     return misuse("which command?", "");
-  if (strcmp(command, "help") == 0) {
-    fputs(usage, stdout);
-    return GOOD;
-  }
-  if (strcmp(command, "version") == 0) {
-    printf("pagedb %s\n", pagedb_version());
-    return GOOD;
-  }
-  for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
-    if (strcmp(command, commands[i].name) != 0)
-      continue;
-    if (o->path == NULL)
-      return misuse("which file?", "");
-    if (o->adopt && commands[i].run != cmd_stamp)
-      return misuse("--adopt belongs to stamp", "");
-    int rc = commands[i].run(o);
-    return fflush(stdout) == 0 ? rc : FAILED;
-  }
-  return misuse("unknown command ", command);
+  if (strcmp(command, "help") == 0)
+    return print_usage();
+  if (strcmp(command, "version") == 0)
+    return print_version();
+  return run_command(command, o);
 }

@@ -8,6 +8,7 @@
 #ifndef TOOL_H
 #define TOOL_H
 
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -20,7 +21,8 @@ typedef struct options {
   const char *path;
   int json;
   int quiet; /* no progress */
-  int adopt;
+  int adopt; /* stamp */
+  int force; /* unstamp */
 } options;
 
 typedef enum file_type { FILE_DATABASE, FILE_NATIVE } file_type;
@@ -30,13 +32,19 @@ typedef struct file_info {
   file_type type;
   uint32_t page_size;
   uint64_t bytes;
-  uint64_t pages; /* that count: by page 1, or by the length */
+  uint64_t pages;   /* that count: by page 1, or by the length */
+  uint64_t in_file; /* the length in pages; the last may be cut */
   /* databases */
   uint32_t reserve;
-  int guard, wal, auto_vacuum;
+  int stamped;
+  int broken; /* a stamped one, but its header cannot be right */
+  int wal, auto_vacuum;
   uint32_t encoding, user_version, application_id, free_pages, sqlite_version;
   uint64_t lsn; /* of page 1 */
 } file_info;
+
+/* A signal came, and somebody waits for it: stop. */
+extern volatile sig_atomic_t interrupted;
 
 /* GOOD, or FAILED after saying why. */
 int file_look(const options *o, file_info *info);
@@ -53,12 +61,21 @@ int complain(const options *o, const char *format, ...);
 /* A line that is overwritten; nothing when stderr is no terminal. */
 void progress(const options *o, const char *what, uint64_t done, uint64_t all);
 void progress_end(const options *o);
-/* s as a JSON string, quotes included. */
+/* s as a JSON string, quotes included; bytes that are no UTF-8 become U+FFFD. */
 void json_string(FILE *f, const char *s);
+/* s for a terminal: control characters and what is no UTF-8 as \xNN. */
+void plain_text(FILE *f, const char *s);
+
+/* What the write-ahead log of a database has, by its frames' headers. */
+typedef struct log_sum {
+  uint64_t also; /* pages that the file has, too, of the same age or older */
+  uint64_t only; /* pages that are nowhere else */
+} log_sum;
 
 /* All pages of a file verified, deep. The caller owns *bad. */
 typedef struct bad_page {
   uint64_t id;
+  uint64_t count; /* more than 1: this and its successors are not in the file */
   int err;
   uint64_t found, expected;
   int in_log; /* the WAL has a newer version: not judged */
@@ -68,8 +85,12 @@ typedef struct verdict {
   uint64_t pages, verified, newest_lsn;
   bad_page *bad;
   size_t nbad, room;
-  uint64_t in_log;
-  uint64_t blank; /* native files: ids that were handed out, never written */
+  uint64_t walked;  /* ids below it were looked at */
+  uint64_t claimed; /* pages by a page 1 that is not sound and counts more than
+                    ** the file has; else 0 */
+  log_sum log;
+  uint64_t in_log; /* bad ones */
+  uint64_t blank;  /* native files: ids that were handed out, never written */
   int direct;
 } verdict;
 

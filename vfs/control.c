@@ -87,14 +87,17 @@ static int pragma_verify(conn *c, char **arg)
   return SQLITE_OK;
 }
 
+/* Of a file that nobody has read yet, page 1 is looked at now. */
 static int pragma_lsn(conn *c, char **arg)
 {
-  if (!atomic_load(&c->file->stamped)) {
-    arg[0] = sqlite3_mprintf("0");
-    return SQLITE_OK;
-  }
-  arg[0] = sqlite3_mprintf("%lld", (sqlite3_int64)atomic_load(&c->file->lsn));
-  return SQLITE_OK;
+  int taken;
+  int rc = lock_for_now(c, &taken);
+  uint64_t lsn =
+      atomic_load(&c->file->stamped) ? atomic_load(&c->file->lsn) : 0;
+  unlock_after(c, taken);
+  if (rc == SQLITE_OK)
+    arg[0] = sqlite3_mprintf("%lld", (sqlite3_int64)lsn);
+  return rc;
 }
 
 static int pragma_stamp(conn *c, char **arg)
@@ -109,7 +112,12 @@ static int pragma_stamp(conn *c, char **arg)
 
 static int pragma_unstamp(conn *c, char **arg)
 {
-  return unstamp_file(c, &arg[0]);
+  int force = arg[2] != NULL && sqlite3_stricmp(arg[2], "force") == 0;
+  if (arg[2] != NULL && !force) {
+    arg[0] = sqlite3_mprintf("pagedb_unstamp takes no value, or force");
+    return SQLITE_ERROR;
+  }
+  return unstamp_file(c, force, &arg[0]);
 }
 
 /*

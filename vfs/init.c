@@ -8,8 +8,9 @@
 **   pagedb_extra_init         compiled in, -DSQLITE_EXTRA_INIT
 **
 ** Environment, read at registration: PAGEDB_POOL_SIZE (bytes, or with KiB, MiB,
-** GiB), PAGEDB_FETCH=off (pages by copy, not by pin), PAGEDB_STAMP=off (new
-** databases are plain), PAGEDB_DIRECT=auto|required|off.
+** GiB), PAGEDB_FETCH=off (pages by copy, not by pin), PAGEDB_STAMP=on|off|
+** required and PAGEDB_DIRECT=auto|required|off (as the URI parameters, vfs.c).
+** With another value nothing is registered.
 */
 #define PAGEDB_SQLITE_API_HERE
 #include <stdlib.h>
@@ -32,26 +33,45 @@ enum { OLDEST_SQLITE = 3040001 };
 /* More than any file: every page may be pinned. */
 static const sqlite3_int64 NO_LIMIT = (sqlite3_int64)1 << 46;
 
-/* A value that means nothing is said, not guessed at. */
-static void check_switch(const char *name)
+/* A value that means nothing is refused, not guessed at. *message is what is
+** wrong (sqlite3_malloc'd). */
+static int check_word(const char *name, const char *const *words,
+                      char **message)
 {
   const char *v = getenv(name);
-  if (v != NULL && strcmp(v, "off") != 0 && strcmp(v, "on") != 0)
-    sqlite3_log(SQLITE_WARNING, "pagedb: %s=%s is neither on nor off: ignored",
-                name, v);
+  if (v == NULL)
+    return SQLITE_OK;
+  for (int i = 0; words[i] != NULL; i++)
+    if (sqlite3_stricmp(v, words[i]) == 0)
+      return SQLITE_OK;
+  *message = sqlite3_mprintf("%s=%s in the environment is not known to page-db",
+                             name, v);
+  return SQLITE_MISUSE;
 }
 
-static void read_environment(void)
+static int read_environment(char **message)
 {
-  check_switch("PAGEDB_STAMP");
-  check_switch("PAGEDB_FETCH");
+  static const char *const stamp[] = {"on", "off", "required", NULL};
+  static const char *const fetch[] = {"on", "off", NULL};
+  static const char *const direct[] = {"auto", "required", "off", NULL};
+  int rc = check_word("PAGEDB_STAMP", stamp, message);
+  if (rc == SQLITE_OK)
+    rc = check_word("PAGEDB_FETCH", fetch, message);
+  if (rc == SQLITE_OK)
+    rc = check_word("PAGEDB_DIRECT", direct, message);
   const char *size = getenv("PAGEDB_POOL_SIZE");
-  sqlite3_int64 bytes = size == NULL ? 0 : parse_bytes(size);
-  if (bytes >= 65536)
-    pagedb_globals.pool_bytes = (uint64_t)bytes;
-  else if (size != NULL)
-    sqlite3_log(SQLITE_WARNING,
-                "pagedb: PAGEDB_POOL_SIZE=%s is not a size: ignored", size);
+  if (rc != SQLITE_OK || size == NULL)
+    return rc;
+  sqlite3_int64 bytes = parse_bytes(size);
+  if (bytes < 65536) {
+    *message =
+        sqlite3_mprintf("PAGEDB_POOL_SIZE=%s in the environment is not a "
+                        "size of at least 64 KiB",
+                        size);
+    return SQLITE_MISUSE;
+  }
+  pagedb_globals.pool_bytes = (uint64_t)bytes;
+  return SQLITE_OK;
 }
 
 /*
@@ -64,7 +84,7 @@ static void allow_fetch(sqlite3 *db)
 {
   sqlite3_file *f = NULL;
   const char *fetch = getenv("PAGEDB_FETCH");
-  if ((fetch != NULL && strcmp(fetch, "off") == 0) ||
+  if ((fetch != NULL && sqlite3_stricmp(fetch, "off") == 0) ||
       sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f) !=
           SQLITE_OK ||
       conn_of(f) == NULL)
@@ -86,12 +106,17 @@ static int connection_opened(sqlite3 *db, char **message,
   return rc;
 }
 
-static int start(int make_default)
+/* *message (sqlite3_malloc'd) says what is wrong. */
+static int start(int make_default, char **message)
 {
-  if (sqlite3_libversion_number() < OLDEST_SQLITE)
+  if (sqlite3_libversion_number() < OLDEST_SQLITE) {
+    *message =
+        sqlite3_mprintf("page-db needs SQLite 3.40.1 or newer; this is %s",
+                        sqlite3_libversion());
     return SQLITE_ERROR;
-  read_environment();
-  return vfs_register(NULL, make_default);
+  }
+  int rc = read_environment(message);
+  return rc == SQLITE_OK ? vfs_register(NULL, make_default) : rc;
 }
 
 #ifndef SQLITE_CORE
@@ -100,13 +125,7 @@ static int load(sqlite3 *db, char **message, const sqlite3_api_routines *api,
                 int make_default)
 {
   SQLITE_EXTENSION_INIT2(api);
-  if (sqlite3_libversion_number() < OLDEST_SQLITE) {
-    *message =
-        sqlite3_mprintf("page-db needs SQLite 3.40.1 or newer; this is %s",
-                        sqlite3_libversion());
-    return SQLITE_ERROR;
-  }
-  int rc = start(make_default);
+  int rc = start(make_default, message);
   if (rc == SQLITE_OK)
     rc = sqlite3_auto_extension((void (*)(void))connection_opened);
   if (rc == SQLITE_OK)
@@ -133,11 +152,22 @@ int sqlite3_pagedbnamed_init(sqlite3 *db, char **message,
 
 #else
 
+/* A host that links page-db has the sentence in its error log. */
+static int start_linked(int make_default)
+{
+  char *message = NULL;
+  int rc = start(make_default, &message);
+  if (message != NULL)
+    sqlite3_log(rc, "pagedb: %s", message);
+  sqlite3_free(message);
+  return rc;
+}
+
 int pagedb_register(int make_default)
 {
   int rc = sqlite3_initialize();
   if (rc == SQLITE_OK)
-    rc = start(make_default);
+    rc = start_linked(make_default);
   if (rc == SQLITE_OK)
     rc = sqlite3_auto_extension((void (*)(void))connection_opened);
   return rc;
@@ -146,7 +176,7 @@ int pagedb_register(int make_default)
 int pagedb_extra_init(const char *unused)
 {
   (void)unused;
-  return start(1);
+  return start_linked(1);
 }
 
 void pagedb_on_progress(void (*show)(unsigned long long, unsigned long long))

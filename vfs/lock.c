@@ -52,33 +52,82 @@ static int methods_unlock(conn *c, int level)
 
 /* ------------------------------------------------------------------- state */
 
-static int record_lsn(shared *s, uint32_t page_size)
+/* The record of a page, if it has one with its own number. */
+static int read_record(shared *s, uint32_t size, uint64_t id, pagedb_record *r,
+                       int *has)
 {
-  uint8_t page[PAGEDB_RECORD_SIZE];
-  pagedb_record r;
+  uint8_t tail[PAGEDB_RECORD_SIZE];
   size_t got = 0;
-  int err = io_read(s, page, sizeof page, page_size - sizeof page, &got);
-  if (err == PAGEDB_OK && got == sizeof page) {
-    pagedb_record_get(page, sizeof page, PAGEDB_TRAILING, &r);
-    if (r.magic == PAGEDB_MAGIC)
-      shared_saw_lsn(s, r.lsn);
+  int err = io_read(s, tail, sizeof tail, (id + 1) * size - sizeof tail, &got);
+  *has = 0;
+  if (err == PAGEDB_OK && got == sizeof tail) {
+    pagedb_record_get(tail, sizeof tail, PAGEDB_TRAILING, r);
+    *has = r->magic == PAGEDB_MAGIC && r->page == id;
   }
   return err;
 }
 
 int state_learn(shared *s, const header *h)
 {
+  pagedb_record r = {0};
+  int has = 0;
   int err = shared_set_page_size(s, h->valid ? h->page_size : 0);
+  if (err == PAGEDB_OK && h->valid && h->write_version > 2)
+    err = read_record(s, h->page_size, 0, &r, &has);
   if (err != PAGEDB_OK)
     return err;
-  if (atomic_load(&s->stamped) && h->valid && !header_stamped(h))
+  int broken =
+      h->valid && header_is_broken(h->write_version, (uint8_t)h->reserve, has);
+  int stamped = header_stamped(h) || broken;
+  if (h->valid && retired_is_set(h->write_version))
+    shared_note(s, "was replaced by `pagedb convert`, this is the old file: "
+                   "close the connection and open it again");
+  else if (atomic_load(&s->stamped) && h->valid && !stamped)
     sqlite3_log(SQLITE_NOTICE,
-                "pagedb: %s: is plain now: somebody took its guard away",
+                "pagedb: %s: is plain now: another process unstamped or "
+                "replaced it",
                 s->path);
-  atomic_store(&s->stamped, header_stamped(h));
+  if (has)
+    shared_saw_lsn(s, r.lsn);
+  atomic_store(&s->stamped, stamped);
   atomic_store(&s->wal, h->valid && h->wal);
   atomic_store(&s->count, h->count);
-  return header_stamped(h) ? record_lsn(s, h->page_size) : PAGEDB_OK;
+  return PAGEDB_OK;
+}
+
+/*
+** Stock SQLite that recovers our journal or log may put a page 1 without guard
+** into a stamped file. Page 1 has lost its record then, too; others have theirs.
+** What was unstamped on purpose says so in page 1's record.
+*/
+static int lost_its_guard(shared *s, const header *h, const uint8_t *page1)
+{
+  const uint64_t others[] = {1, h->count > 2 ? h->count - 1 : 1};
+  pagedb_record r;
+  int has = 0;
+  if (!h->valid || h->reserve != PAGEDB_RECORD_SIZE || h->write_version > 2)
+    return 0;
+  pagedb_record_get(page1, h->page_size, PAGEDB_TRAILING, &r);
+  if (r.magic == PAGEDB_MAGIC)
+    return (r.flags & PAGEDB_FLAG_RELEASED) == 0;
+  for (int i = 0; i < 2 && !has; i++)
+    if (read_record(s, h->page_size, others[i], &r, &has) != PAGEDB_OK)
+      return 0;
+  return has;
+}
+
+void look_for_lost_guard(shared *s, const uint8_t *page1, size_t n)
+{
+  header h;
+  header_parse(page1, n, &h);
+  int lost = n == h.page_size && lost_its_guard(s, &h, page1);
+  pthread_mutex_lock(&s->lock);
+  if (lost && !s->lost_guard)
+    shared_note(s,
+                "is plain, but was stamped: stock SQLite recovered or rewrote "
+                "it. `pagedb stamp` makes it stamped again");
+  s->lost_guard = lost;
+  pthread_mutex_unlock(&s->lock);
 }
 
 void state_forget(shared *s)
@@ -434,6 +483,18 @@ int x_unlock(sqlite3_file *f, int level)
   }
   continuity(c);
   return methods_unlock(c, level);
+}
+
+int lock_for_now(conn *c, int *taken)
+{
+  *taken = c->lock == SQLITE_LOCK_NONE && !c->no_lock;
+  return *taken ? x_lock(&c->base, SQLITE_LOCK_SHARED) : SQLITE_OK;
+}
+
+void unlock_after(conn *c, int taken)
+{
+  if (taken && c->lock != SQLITE_LOCK_NONE)
+    x_unlock(&c->base, SQLITE_LOCK_NONE);
 }
 
 int x_check_reserved(sqlite3_file *f, int *out)

@@ -164,6 +164,17 @@ static int plain_page_1(const conn *c, uint64_t id)
   return id == 0 && !atomic_load(&s->stamped) && atomic_load(&s->writer) != c;
 }
 
+/*
+** pagedb_stamp=required. Asked when SQLite reads pages, because a hot journal
+** has been played back by then. What the writer has spilled is not yet stamped.
+*/
+static int refuses_plain(const conn *c)
+{
+  const shared *s = c->file;
+  return c->need_stamps && atomic_load(&s->page_size) != 0 &&
+         !atomic_load(&s->stamped) && atomic_load(&s->writer) != c;
+}
+
 int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
 {
   conn *c = (conn *)f;
@@ -175,9 +186,19 @@ int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
     return read_header(c, buf, (size_t)n, from);
   if (atomic_load(&s->failed))
     return SQLITE_IOERR_FSYNC;
+  if (refuses_plain(c))
+    return shared_refuse(s, SQLITE_CANTOPEN,
+                         "is plain, and stamps were required "
+                         "(pagedb_stamp=required)");
   if (size == 0 || n <= 0 || from / size != (from + (uint64_t)n - 1) / size)
     return read_raw(c, buf, (size_t)n, from);
-  if (is_lock_page(from / size, (uint32_t)size) || plain_page_1(c, from / size))
+  if (plain_page_1(c, from / size)) {
+    int rc = read_raw(c, buf, (size_t)n, from);
+    if (rc == SQLITE_OK)
+      look_for_lost_guard(s, buf, (size_t)n);
+    return rc;
+  }
+  if (is_lock_page(from / size, (uint32_t)size))
     return read_raw(c, buf, (size_t)n, from);
   return read_page(c, from / size, from % size, buf, (size_t)n);
 }
@@ -194,7 +215,7 @@ int x_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out)
   *out = NULL;
   if (CONN_IS_INHERITED(c) || size == 0 || (uint64_t)n != size || from == 0 ||
       from % size != 0 || off + n > c->mmap_limit || atomic_load(&s->failed) ||
-      is_lock_page(from / size, (uint32_t)size))
+      is_lock_page(from / size, (uint32_t)size) || refuses_plain(c))
     return SQLITE_OK;
   if (pagedb_fetch(c->session, atomic_load(&s->owner), from / size, &pin) ==
       PAGEDB_OK) {

@@ -99,6 +99,7 @@ void header_parse(const uint8_t *p, size_t n, header *h)
   h->page_size = size == 1 ? 65536 : size;
   h->valid = pagedb_page_size_ok(h->page_size, PAGEDB_TRAILING);
   h->reserve = p[HEADER_RESERVE];
+  h->write_version = p[GUARD_AT];
   h->guard = guard_is_set(p[GUARD_AT]);
   h->wal = p[HEADER_READ_VERSION] == 2;
   if (get_be32(p + HEADER_CHANGE_COUNTER) ==
@@ -155,12 +156,17 @@ void bitmap_clear(bitmap *b)
 
 /* ------------------------------------------------------------------- faults */
 
-static void remember(shared *s)
+static void remember(shared *s, const char *text)
 {
   pthread_mutex_lock(&s->lock);
-  s->fault = *pagedb_last_fault();
-  s->has_fault = 1;
+  snprintf(s->last_error, sizeof s->last_error, "%s", text);
   pthread_mutex_unlock(&s->lock);
+}
+
+void shared_note(shared *s, const char *text)
+{
+  snprintf(s->last_error, sizeof s->last_error, "%s: %s", s->path, text);
+  sqlite3_log(SQLITE_WARNING, "pagedb: %s", s->last_error);
 }
 
 int is_verification(int err)
@@ -199,7 +205,7 @@ void shared_sentence(const pagedb_fault *f, char *buf, size_t n)
 
 int shared_report(shared *s, int err, int otherwise)
 {
-  char text[512];
+  char text[SENTENCE];
   if (err == PAGEDB_OK)
     return SQLITE_OK;
   pagedb_fault f = *pagedb_last_fault();
@@ -207,8 +213,8 @@ int shared_report(shared *s, int err, int otherwise)
     fault_set_path(s->path);
     f = *pagedb_last_fault();
   }
-  remember(s);
   shared_sentence(&f, text, sizeof text);
+  remember(s, text);
   int code = err == PAGEDB_EIO ? otherwise : pagedb_err_sqlite(err);
   if (is_verification(err)) {
     atomic_fetch_add(&pagedb_globals.count.failures[err], 1);
@@ -225,14 +231,14 @@ int shared_report(shared *s, int err, int otherwise)
 
 int shared_refuse(shared *s, int code, const char *format, ...)
 {
-  char text[400];
+  char text[SENTENCE];
   va_list args;
+  int n = snprintf(text, sizeof text, "%.512s: ", s->path);
   va_start(args, format);
-  vsnprintf(text, sizeof text, format, args);
+  vsnprintf(text + n, sizeof text - (size_t)n, format, args);
   va_end(args);
-  pagedb_fault_set(PAGEDB_EMISUSE, 0, s->path, PAGEDB_NONE, 0, 0, text);
-  remember(s);
-  sqlite3_log(code, "pagedb: %s: %s", s->path, text);
+  remember(s, text);
+  sqlite3_log(code, "pagedb: %s", text);
   return code;
 }
 

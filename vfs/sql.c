@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/fault.h"
 #include "btree.h"
 #include "vfs_int.h"
 
@@ -73,7 +74,7 @@ typedef struct file_row {
   const char *io;
   uint32_t page_size;
   uint64_t lsn, resident, dirty, connections;
-  char error[400];
+  char error[SENTENCE];
 } file_row;
 
 static void file_fill(shared *s, file_row *r)
@@ -95,8 +96,7 @@ static void file_fill(shared *s, file_row *r)
   for (conn *c = s->conns; c != NULL; c = c->next)
     r->connections++;
   pthread_mutex_lock(&s->lock);
-  if (s->has_fault)
-    shared_sentence(&s->fault, r->error, sizeof r->error);
+  snprintf(r->error, sizeof r->error, "%s", s->last_error);
   pthread_mutex_unlock(&s->lock);
 }
 
@@ -211,8 +211,8 @@ static void page_fill(shared *s, uint64_t id, uint8_t *buf, page_row *r)
   int err = io_read_page(s, id, buf, &got);
   if (is_lock_page(id, size)) {
     r->status = STATUS_LOCK;
-  } else if (err != PAGEDB_OK) {
-    r->status = (uint8_t)err;
+  } else if (err != PAGEDB_OK || got < size) {
+    r->status = (uint8_t)(err != PAGEDB_OK ? err : PAGEDB_ESHORT);
   } else if (!atomic_load(&s->stamped)) {
     r->status = STATUS_PLAIN;
   } else {
@@ -227,19 +227,28 @@ static void page_fill(shared *s, uint64_t id, uint8_t *buf, page_row *r)
   }
 }
 
+/* The pages that count, as far as the file goes, and one more for all that it
+** lacks: a damaged page 1 may count any number. */
+static uint64_t pages_listed(shared *s, uint32_t size)
+{
+  uint64_t bytes = 0, pages = atomic_load(&s->count);
+  if (size == 0 || io_size(s, &bytes) != PAGEDB_OK)
+    return 0;
+  uint64_t there = (bytes + size - 1) / size;
+  if (pages == 0)
+    return bytes / size;
+  return pages <= there ? pages
+                        : there + 1 + (uint64_t)is_lock_page(there, size);
+}
+
 static int pages_fill(conn *c, rows *out)
 {
   shared *s = c->file;
   uint32_t size = atomic_load(&s->page_size);
-  uint64_t bytes = 0, pages;
+  uint64_t pages = pages_listed(s, size);
   uint8_t *buf = os_aligned_alloc(4096, 65536);
   map_reader m = {s, buf};
   int rc = buf == NULL ? SQLITE_NOMEM : SQLITE_OK;
-  if (size == 0 || io_size(s, &bytes) != PAGEDB_OK)
-    bytes = 0;
-  pages = size == 0 ? 0 : atomic_load(&s->count);
-  if (pages == 0 && size != 0)
-    pages = bytes / size;
   for (uint64_t id = 0; rc == SQLITE_OK && id < pages; id++) {
     page_row *r = rows_add(out);
     if (r == NULL)
@@ -289,13 +298,9 @@ static int hold(sqlite3 *db, const char *schema, conn *c, sqlite3_stmt **stmt,
     return SQLITE_OK;
   sqlite3_finalize(*stmt);
   *stmt = NULL;
-  if (c->lock != SQLITE_LOCK_NONE)
-    return SQLITE_OK;
-  if (c->shared_cache)
+  if (c->lock == SQLITE_LOCK_NONE && c->shared_cache)
     return SQLITE_BUSY;
-  rc = x_lock(&c->base, SQLITE_LOCK_SHARED);
-  *locked = rc == SQLITE_OK;
-  return rc;
+  return lock_for_now(c, locked);
 }
 
 /* The file as it is on disk, under SHARED. */
@@ -318,36 +323,21 @@ static int pages_gather(sqlite3 *db, const char *schema, rows *out,
   if (rc == SQLITE_OK)
     rc = pages_fill(c, out);
   sqlite3_finalize(stmt);
-  if (locked)
-    x_unlock(f, SQLITE_LOCK_NONE);
+  unlock_after(c, locked);
   return rc;
 }
 
 static const char *status_name(uint8_t status)
 {
   switch (status) {
-  case PAGEDB_OK:
-    return "ok";
   case STATUS_PLAIN:
     return "plain";
   case STATUS_LOCK:
     return "lock";
   case STATUS_MENDABLE:
     return "free, mendable";
-  case PAGEDB_EUNSTAMPED:
-    return "no stamp";
-  case PAGEDB_EMAGIC:
-    return "bad magic";
-  case PAGEDB_EVERSION:
-    return "bad version";
-  case PAGEDB_ECRC:
-    return "bad crc";
-  case PAGEDB_EPAGEID:
-    return "other page";
-  case PAGEDB_ESHORT:
-    return "short";
   default:
-    return "unreadable";
+    return fault_status(status);
   }
 }
 

@@ -20,9 +20,18 @@
 ** All this without a journal. That of the transaction before must be gone for
 ** good first (end_journal).
 **
-** Unstamping is one write to the first sector (guard off, counters up) and a
-** sync. The WAL may hold pages then, and they may be such as cannot be stamped:
-** that is what brings users here. A checkpoint takes them later, as they are.
+** A page 1 whose checksum alone is wrong may be a stock backup's or damaged:
+** nothing in the file tells. So only adopting accepts it.
+**
+** Unstamping first verifies every page, unless it is forced: whatever is wrong
+** would pass for good from then on. Then, in this order:
+**   1. the first sector: guard off, counters up; sync
+**   2. page 1's record, which says that this was on purpose; sync
+** A cut between them leaves a plain file that looks like one which stock SQLite
+** recovered: the log says so at the next open, and nothing else comes of it. The
+** other way round a cut would leave a stamped file whose page 1 does not verify.
+** The WAL may hold pages meanwhile, and they may be such as cannot be stamped: that
+** is what brings users here. A checkpoint takes them later, as they are.
 */
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,15 +41,6 @@
 #include "vfs_int.h"
 
 enum { CHUNK = 1 << 20 };
-
-static void bump_change_counter(uint8_t *head)
-{
-  uint32_t next = get_be32(head + HEADER_CHANGE_COUNTER) + 1;
-  /* Version-valid-for must follow, or the page count is not believed. */
-  if (get_be32(head + HEADER_VERSION_VALID_FOR) == next - 1)
-    put_be32(head + HEADER_VERSION_VALID_FOR, next);
-  put_be32(head + HEADER_CHANGE_COUNTER, next);
-}
 
 /* ----------------------------------------------------------- getting there */
 
@@ -178,16 +178,22 @@ static int not_now(conn *c, char **message)
 /* ---------------------------------------------------------------- counting */
 
 typedef struct survey {
-  uint64_t pages, sound, zero_tail, stale, foreign;
-  uint64_t first_foreign, first_stale; /* page numbers from 1 */
+  uint64_t pages, sound, missing, zero_tail, stale, foreign;
+  uint64_t first_bad, first_foreign, first_stale; /* page numbers from 1 */
 } survey;
 
-static void survey_page(conn *c, const uint8_t *page, uint32_t size,
-                        uint64_t id, survey *v)
+static void survey_page(conn *c, const uint8_t *page, uint64_t len,
+                        uint32_t size, uint64_t id, survey *v)
 {
   v->pages++;
-  if (pages_verify(c->file, page, size, size, id, NULL) == PAGEDB_OK) {
+  if (pages_verify(c->file, page, len, size, id, NULL) == PAGEDB_OK) {
     v->sound++;
+    return;
+  }
+  if (v->first_bad == 0)
+    v->first_bad = id + 1;
+  if (len < size) {
+    v->missing++;
   } else if (!tail_is_ours(page, size)) {
     if (v->foreign++ == 0)
       v->first_foreign = id + 1;
@@ -216,11 +222,15 @@ static int each_chunk(conn *c, uint64_t count, survey *v, uint64_t lsn,
     err = io_read_pages(s, &iov, 1, id * size, &got);
     for (uint32_t i = 0; err == PAGEDB_OK && i < n; i++) {
       uint8_t *page = chunk + (size_t)i * size;
-      if (is_lock_page(id + i, size) || got < (size_t)(i + 1) * size)
+      size_t before = (size_t)i * size;
+      size_t len = got <= before         ? 0
+                   : got - before < size ? got - before
+                                         : size;
+      if (is_lock_page(id + i, size))
         continue;
       if (!write)
-        survey_page(c, page, size, id + i, v);
-      else if (id + i > 0 &&
+        survey_page(c, page, len, size, id + i, v);
+      else if (id + i > 0 && len == size &&
                pages_verify(s, page, size, size, id + i, NULL) != PAGEDB_OK)
         err = pages_write_one(s, id + i, page, lsn, OUT_STAMP);
     }
@@ -236,21 +246,34 @@ static int each_chunk(conn *c, uint64_t count, survey *v, uint64_t lsn,
 static int refuse_survey(conn *c, const survey *v, int adopt, char **message)
 {
   int stamped = atomic_load(&c->file->stamped);
-  if (v->foreign > 0)
-    *message = sqlite3_mprintf("%lld pages, the first is page %lld, use the 32 "
-                               "bytes at their end: not "
-                               "stamped",
-                               v->foreign, v->first_foreign);
+  if (v->missing > 0)
+    *message = sqlite3_mprintf("pages that are not wholly in the file: %lld, "
+                               "the first is page %lld: not stamped",
+                               v->missing, v->first_bad);
+  else if (v->foreign > 0)
+    *message =
+        sqlite3_mprintf("pages that use the 32 bytes at their end: %lld, "
+                        "the first is page %lld: not stamped",
+                        v->foreign, v->first_foreign);
   else if (stamped && v->stale > (v->first_stale == 1))
     *message = sqlite3_mprintf(
-        "%lld pages are damaged, the first is page %lld: not touched; `pagedb "
+        "damaged pages: %lld, the first is page %lld: not touched; `pagedb "
         "check` tells more",
         v->stale, v->first_stale);
   else if (stamped && v->zero_tail > 0 && !adopt)
     *message = sqlite3_mprintf(
-        "%lld pages carry no stamp: they were written without page-db; PRAGMA "
-        "pagedb_stamp=adopt accepts them after an integrity check",
-        v->zero_tail);
+        "pages that carry no stamp, written without page-db: %lld, the first "
+        "is "
+        "page %lld; to adopt them (pagedb stamp --adopt, PRAGMA "
+        "pagedb_stamp=adopt) is to accept them after an integrity check",
+        v->zero_tail, v->first_bad);
+  else if (stamped && v->stale > 0 && !adopt)
+    *message = sqlite3_mprintf(
+        "page 1 is not what it was when it got its stamp, and all other pages "
+        "are sound: a backup by stock SQLite looks like this, and so does "
+        "damage "
+        "in page 1; to adopt it (pagedb stamp --adopt, PRAGMA "
+        "pagedb_stamp=adopt) is to accept it after an integrity check");
   return *message == NULL ? SQLITE_OK : SQLITE_CORRUPT;
 }
 
@@ -268,7 +291,7 @@ static int stamp_page1(conn *c, uint64_t lsn)
     return err;
   /* What has the guard keeps it throughout: some page without a stamp is no
   ** reason to lose it. */
-  if (!atomic_load(&s->stamped))
+  if (!guard_is_set(page[GUARD_AT]))
     page[GUARD_AT] = unguarded(page[GUARD_AT]);
   bump_change_counter(page);
   pagedb_page_stamp(page, size, PAGEDB_TRAILING, 0, lsn);
@@ -298,6 +321,10 @@ static int stamp_locked(conn *c, int adopt, char **message)
   header_parse(head, got, &h);
   if (!h.valid)
     return say(message, SQLITE_NOTADB, "the file is empty or no database");
+  if (h.reserve != PAGEDB_RECORD_SIZE && atomic_load(&s->stamped))
+    return say(message, SQLITE_CORRUPT,
+               "the header in page 1 is damaged: not touched; `pagedb check` "
+               "tells more");
   if (h.reserve != PAGEDB_RECORD_SIZE) {
     *message = sqlite3_mprintf("the database keeps %d bytes of each page free, "
                                "not 32: VACUUM it through page-db, or use "
@@ -319,7 +346,7 @@ static int stamp_locked(conn *c, int adopt, char **message)
   if (rc != SQLITE_OK)
     return rc;
   if (header_stamped(&h) && v.sound == v.pages) {
-    *message = sqlite3_mprintf("stamped already: %lld pages", v.pages);
+    *message = sqlite3_mprintf("stamped already; pages: %lld", v.pages);
     return SQLITE_OK;
   }
   err = each_chunk(c, count, &v, lsn, 1);
@@ -328,47 +355,114 @@ static int stamp_locked(conn *c, int adopt, char **message)
   if (err == PAGEDB_OK)
     err = stamp_page1(c, lsn);
   if (err == PAGEDB_OK && v.stale > 0)
-    *message = sqlite3_mprintf("stamped: %lld pages; %lld of them, the first "
-                               "is page %lld, were changed "
-                               "since they got an earlier stamp",
-                               v.pages, v.stale, v.first_stale);
+    *message =
+        sqlite3_mprintf("stamped; pages: %lld; changed since they got an "
+                        "earlier stamp: %lld, the first is page %lld",
+                        v.pages, v.stale, v.first_stale);
   else if (err == PAGEDB_OK)
-    *message = sqlite3_mprintf("stamped: %lld pages", v.pages);
+    *message = sqlite3_mprintf("stamped; pages: %lld", v.pages);
   return shared_report(s, err, SQLITE_IOERR_WRITE);
 }
 
-static int unstamp_locked(conn *c, char **message)
+/* -------------------------------------------------------------- unstamping */
+
+static int refuse_unverified(conn *c, const header *h, char **message)
 {
   shared *s = c->file;
-  uint8_t head[512];
+  uint64_t bytes = 0;
+  survey v = {0};
+  int err = io_size(s, &bytes);
+  if (err == PAGEDB_OK)
+    err = each_chunk(
+        c, durable_end(h->count, bytes, atomic_load(&s->page_size)), &v, 0, 0);
+  if (err != PAGEDB_OK)
+    return shared_report(s, err, SQLITE_IOERR_READ);
+  if (v.sound == v.pages)
+    return SQLITE_OK;
+  *message = sqlite3_mprintf(
+      "not unstamped: pages that do not verify: %lld, the first is page %lld "
+      "(`pagedb check` tells more). Without stamps they would pass for good. "
+      "`pagedb unstamp --force` or PRAGMA pagedb_unstamp=force does it all the "
+      "same",
+      v.pages - v.sound, v.first_bad);
+  return SQLITE_CORRUPT;
+}
+
+/* Its record says that page 1 lost the guard on purpose. */
+static void stamp_released(uint8_t *page, uint32_t size, uint64_t lsn)
+{
+  uint8_t *record = page + size - PAGEDB_RECORD_SIZE;
+  pagedb_page_stamp(page, size, PAGEDB_TRAILING, 0, lsn);
+  put_le16(record + 6, PAGEDB_FLAG_TRAILING | PAGEDB_FLAG_RELEASED);
+  put_le32(record + 24, pagedb_page_crc(page, size, PAGEDB_TRAILING, 0));
+}
+
+/* Steps 1 and 2. */
+static int release_page1(conn *c)
+{
+  shared *s = c->file;
+  uint32_t size = atomic_load(&s->page_size);
+  uint8_t *page = conn_bounce(c);
+  size_t got = 0;
+  if (page == NULL)
+    return PAGEDB_ENOMEM;
+  int err = io_read_page(s, 0, page, &got);
+  if (err != PAGEDB_OK)
+    return err;
+  page[GUARD_AT] = unguarded(page[GUARD_AT]);
+  bump_change_counter(page);
+  err = io_write(s, page, 512, 0);
+  if (err == PAGEDB_OK)
+    err = io_sync(s, SQLITE_SYNC_NORMAL);
+  if (err != PAGEDB_OK)
+    return err;
+  stamp_released(page, size, shared_next_lsn(s));
+  err = io_write(s, page + size - 512, 512, size - 512);
+  return err == PAGEDB_OK ? io_sync(s, SQLITE_SYNC_NORMAL) : err;
+}
+
+static int unstamp_locked(conn *c, int force, char **message)
+{
+  shared *s = c->file;
+  uint8_t head[HEADER_BYTES];
   size_t got = 0;
   header h;
-  int err = io_read(s, head, sizeof head, 0, &got);
+  int err = io_header(s, head, &got);
   if (err != PAGEDB_OK)
     return shared_report(s, err, SQLITE_IOERR_READ);
   header_parse(head, got, &h);
-  if (!h.valid || !h.guard) {
-    *message = sqlite3_mprintf("the database is not stamped");
-    return SQLITE_OK;
-  }
-  head[GUARD_AT] = unguarded(head[GUARD_AT]);
-  bump_change_counter(head);
-  err = io_write(s, head, sizeof head, 0);
-  if (err == PAGEDB_OK)
-    err = io_sync(s, SQLITE_SYNC_NORMAL);
-  if (err == PAGEDB_OK)
-    *message =
-        sqlite3_mprintf("no longer stamped: any SQLite may write it now");
-  return shared_report(s, err, SQLITE_IOERR_WRITE);
+  if (!h.valid || !atomic_load(&s->stamped))
+    return say(message, SQLITE_OK, "the database is not stamped");
+  int rc = force ? SQLITE_OK : refuse_unverified(c, &h, message);
+  if (rc != SQLITE_OK)
+    return rc;
+  err = release_page1(c);
+  if (err != PAGEDB_OK)
+    return shared_report(s, err, SQLITE_IOERR_WRITE);
+  atomic_store(&s->stamped, 0);
+  return say(message, SQLITE_OK,
+             force
+                 ? "no longer stamped, and not verified: any SQLite may write "
+                   "it now, and takes what is damaged for good"
+                 : "no longer stamped: any SQLite may write it now");
 }
 
-/* Run `work` with EXCLUSIVE held, and give the lock back to what it was. */
-static int exclusively(conn *c, int adopt, char **message, int unstamp)
+typedef enum whole_file { STAMP, ADOPT, UNSTAMP, UNSTAMP_BY_FORCE } whole_file;
+
+static int work_locked(conn *c, whole_file work, char **message)
+{
+  if (work == UNSTAMP || work == UNSTAMP_BY_FORCE)
+    return unstamp_locked(c, work == UNSTAMP_BY_FORCE, message);
+  return stamp_locked(c, work == ADOPT, message);
+}
+
+/* Do it with EXCLUSIVE held, and give the lock back to what it was. */
+static int exclusively(conn *c, whole_file work, char **message)
 {
   int before = c->lock;
-  int rc = take_exclusive(c, !unstamp, message);
+  int rc = take_exclusive(c, work == STAMP || work == ADOPT, message);
   if (rc == SQLITE_OK)
-    rc = unstamp ? unstamp_locked(c, message) : stamp_locked(c, adopt, message);
+    rc = work_locked(c, work, message);
   /* Without EXCLUSIVE the dirty pages in the pool are somebody else's. */
   if (c->lock == SQLITE_LOCK_EXCLUSIVE) {
     pthread_mutex_lock(&c->file->lock);
@@ -386,40 +480,40 @@ static int exclusively(conn *c, int adopt, char **message, int unstamp)
   return rc;
 }
 
-/* Pages without a stamp are read, this once, to see whether they make sense. */
 static int check_integrity(conn *c, char **message)
 {
-  int ok = 0, verify = c->verify;
-  c->verify = 0;
+  int ok = 0;
   int rc = exec_on_schema(c, "PRAGMA \"%w\".integrity_check(1)", is_ok, &ok);
-  c->verify = verify;
   if (rc == SQLITE_OK && ok)
     return SQLITE_OK;
   return say(message, SQLITE_CORRUPT,
              "PRAGMA integrity_check does not say ok: not adopted");
 }
 
-int stamp_file(conn *c, int adopt, char **message)
+/* Until EXCLUSIVE is held pages are read without being verified: page 1 may be
+** what is bad, and pages without a stamp are to be seen to make sense. SQLite
+** must not go on with any of them. */
+static int carry_out(conn *c, whole_file work, char **message)
 {
   int verify = c->verify;
   int rc = not_now(c, message);
-  /* Page 1 itself may be what has a stale stamp. */
+  if (rc != SQLITE_OK)
+    return rc;
   c->verify = 0;
-  if (rc == SQLITE_OK)
-    rc = make_quiet(c, 1, message);
-  if (rc == SQLITE_OK && adopt)
+  rc = make_quiet(c, work == STAMP || work == ADOPT, message);
+  if (rc == SQLITE_OK && work == ADOPT)
     rc = check_integrity(c, message);
   c->verify = verify;
-  return rc == SQLITE_OK ? exclusively(c, adopt, message, 0) : rc;
+  sqlite3_db_release_memory(*c->db);
+  return rc == SQLITE_OK ? exclusively(c, work, message) : rc;
 }
 
-int unstamp_file(conn *c, char **message)
+int stamp_file(conn *c, int adopt, char **message)
 {
-  int verify = c->verify;
-  int rc = not_now(c, message);
-  c->verify = 0;
-  if (rc == SQLITE_OK)
-    rc = make_quiet(c, 0, message);
-  c->verify = verify;
-  return rc == SQLITE_OK ? exclusively(c, 0, message, 1) : rc;
+  return carry_out(c, adopt ? ADOPT : STAMP, message);
+}
+
+int unstamp_file(conn *c, int force, char **message)
+{
+  return carry_out(c, force ? UNSTAMP_BY_FORCE : UNSTAMP, message);
 }

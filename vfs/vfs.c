@@ -8,7 +8,8 @@
 ** URI parameters of a database file:
 **   pagedb_direct=auto|required|off   Direct I/O if possible, or an error, or not
 **   pagedb_verify=on|off              off: damaged pages are handed out
-**   pagedb_stamp=on|off               off: new databases are not stamped
+**   pagedb_stamp=on|off|required      off: new databases are not stamped;
+**                                     required: plain ones are not opened
 **   pagedb_parent=NAME                the VFS below, instead of the default one
 */
 #include <stdlib.h>
@@ -133,10 +134,21 @@ static int read_policy(const char *name, direct_policy *policy)
   return SQLITE_OK;
 }
 
-static int env_is_off(const char *name)
+static int read_stamps(conn *c, const char *name)
 {
-  const char *v = getenv(name);
-  return v != NULL && sqlite3_stricmp(v, "off") == 0;
+  const char *v = sqlite3_uri_parameter(name, "pagedb_stamp");
+  if (v == NULL)
+    v = getenv("PAGEDB_STAMP");
+  c->want_stamps = 1;
+  if (v == NULL || sqlite3_stricmp(v, "on") == 0)
+    return SQLITE_OK;
+  if (sqlite3_stricmp(v, "required") == 0)
+    c->need_stamps = 1;
+  else if (sqlite3_stricmp(v, "off") == 0)
+    c->want_stamps = 0;
+  else
+    return unknown_value(name, "pagedb_stamp", v);
+  return SQLITE_OK;
 }
 
 /* The parent that a URI names, or the default one. */
@@ -155,12 +167,11 @@ static sqlite3_vfs *parent_for(sqlite3_vfs *vfs, const char *name)
 static int open_options(conn *c, const char *name, direct_policy *policy)
 {
   c->verify = 1;
-  c->want_stamps = !env_is_off("PAGEDB_STAMP");
   c->immutable = sqlite3_uri_boolean(name, "immutable", 0);
   c->no_lock = c->immutable || sqlite3_uri_boolean(name, "nolock", 0);
   int rc = read_switch(name, "pagedb_verify", &c->verify);
   if (rc == SQLITE_OK)
-    rc = read_switch(name, "pagedb_stamp", &c->want_stamps);
+    rc = read_stamps(c, name);
   if (rc == SQLITE_OK)
     rc = read_policy(name, policy);
   return rc;

@@ -82,6 +82,7 @@ typedef struct header {
   int valid;          /* a database's, with a possible page size */
   uint32_t page_size; /* bytes */
   uint32_t reserve;
+  uint8_t write_version; /* with the guard, if there is one */
   int guard;
   int wal;        /* journal mode WAL, says the header */
   uint32_t count; /* pages, by bytes 28..31; 0: not to be believed */
@@ -154,6 +155,9 @@ typedef enum journal_use {
   JOURNAL_CREATED /* opened to be written */
 } journal_use;
 
+/* Bytes of a sentence about a file, its path included. */
+enum { SENTENCE = 1024 };
+
 /* How pages go out. */
 typedef enum out_mode { OUT_RAW, OUT_STAMP } out_mode;
 
@@ -178,7 +182,9 @@ struct shared {
   pthread_mutex_t bits_lock; /* txn.written, txn.raw */
   conn *conns;
   state state;
-  _Atomic int stamped;        /* as the file is on disk */
+  _Atomic int
+      stamped; /* as the file is on disk; also when its header is broken:
+                       ** page 1 then does not verify */
   _Atomic uint32_t page_size; /* 0: unknown, the file is empty or not ours */
   _Atomic uint64_t count;     /* durable pages, by page 1; 0: not known */
   _Atomic int wal;            /* page 1 on disk says journal mode WAL */
@@ -199,8 +205,8 @@ struct shared {
   uint64_t ckpt_lsn;
   unsigned wal_conns; /* with shm mapped and SHARED held */
 
-  pagedb_fault fault; /* the last one, for pagedb_files */
-  int has_fault;
+  int lost_guard;            /* that was said already; under lock */
+  char last_error[SENTENCE]; /* for pagedb_files; under lock */
 };
 
 struct conn {
@@ -219,6 +225,7 @@ struct conn {
   int read_only; /* as granted */
   int verify;
   int want_stamps;  /* ask for reserved bytes in new databases */
+  int need_stamps;  /* pagedb_stamp=required: no plain database is read */
   int overwrite;    /* the file is written anew: VACUUM, a foreign backup */
   int asked;        /* did so */
   int nested;       /* a PRAGMA of ours runs inside one of the user's */
@@ -351,6 +358,9 @@ void shared_detach(conn *c);
 ** forgotten. 0: unknown. */
 int shared_set_page_size(shared *s, uint32_t page_size);
 void shared_invalidate(shared *s);
+/* Under s->lock: log what was found out about the file, and remember it for
+** pagedb_files. */
+void shared_note(shared *s, const char *text);
 /* Log the thread's fault, remember it for pagedb_files, and return the SQLite
 ** code for it; `otherwise` for plain I/O errors. */
 int shared_report(shared *s, int err, int otherwise);
@@ -431,6 +441,10 @@ int x_shm_unmap(sqlite3_file *f, int delete_it);
 const char *conn_schema(conn *c);
 /* Ask SQLite, once, for 32 reserved bytes in this database. */
 void ask_for_reserve(conn *c);
+/* SHARED for a call that SQLite may make without a lock: taken if nobody has it
+** here. *taken goes to unlock_after. */
+int lock_for_now(conn *c, int *taken);
+void unlock_after(conn *c, int taken);
 /* Compare what the pool holds with the file, as at a new SHARED lock. */
 int state_check(conn *c);
 /* What we just wrote is the state: page 1's bytes (NULL: as they were), size.
@@ -439,6 +453,9 @@ void state_ours(shared *s, const uint8_t *version);
 void state_forget(shared *s);
 /* The same after one page, without asking the system for the size. */
 void state_grew(shared *s, const uint8_t *version, uint64_t end);
+/* A plain file's page 1, when SQLite reads it (a hot journal has been played back
+** by then): say it if the file was a stamped one. */
+void look_for_lost_guard(shared *s, const uint8_t *page1, size_t n);
 /* From page 1 on disk: stamped, page size, count. Under s->lock. */
 int state_learn(shared *s, const header *h);
 
@@ -504,10 +521,11 @@ sqlite3_int64 parse_bytes(const char *s);
 
 /* --------------------------------------------------------------- stamp.c */
 
-/* The work of PRAGMA pagedb_stamp, pagedb_stamp=adopt, pagedb_unstamp. *message
-** (sqlite3_malloc'd) says what was done or why not. */
+/* The work of PRAGMA pagedb_stamp, pagedb_stamp=adopt, pagedb_unstamp,
+** pagedb_unstamp=force. *message (sqlite3_malloc'd) says what was done or why
+** not. */
 int stamp_file(conn *c, int adopt, char **message);
-int unstamp_file(conn *c, char **message);
+int unstamp_file(conn *c, int force, char **message);
 /*
 ** The end of the last transaction's journal (its deletion, or a truncate) may
 ** not be durable yet. SQLite makes it so with the next journal; what writes
