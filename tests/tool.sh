@@ -34,6 +34,14 @@ check() {
     echo "$what: failed: $*"
   fi
 }
+# wait_for COMMAND...: until it says yes, though not for ever.
+wait_for() {
+  for _ in $(seq 1000); do
+    "$@" && return
+    sleep 0.02
+  done
+  echo "waited in vain: $*"
+}
 # json ARGS: every line is JSON.
 json() {
   if "$tool" "$@" --json 2>/dev/null | python3 -c 'import json, sys
@@ -115,7 +123,7 @@ expect 0 "journal mode  WAL" info busy.db
 sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open busy.db" :memory: <hold >/dev/null &
 exec 9>hold
 echo "PRAGMA wal_autocheckpoint=0; CREATE TABLE more(a); INSERT INTO more VALUES(randomblob(40000)); SELECT 1;" >&9
-until [ "$(stat -c %s busy.db-wal 2>/dev/null || echo 0)" -gt 40000 ]; do sleep 0.05; done
+wait_for eval '[ "$(stat -c %s busy.db-wal 2>/dev/null || echo 0)" -gt 40000 ]'
 expect 0 "pages that the file has, too: 1; pages that are nowhere else: 1" info busy.db
 expect 0 "in the write-ahead log: pages that the file has, too: 1" check busy.db
 json check busy.db
@@ -136,7 +144,7 @@ for plugin in /dev/null "$build/pagedb.so"; do
   sqlite3 -batch "${load[@]}" idle.db <hold >idle.out 2>&1 &
   exec 9>hold
   echo "SELECT 'ready', count(*) FROM t;" >&9
-  until grep -q ready idle.out; do sleep 0.05; done
+  wait_for grep -q ready idle.out
   expect 0 "converted" convert idle.db
   echo "INSERT INTO t VALUES(2);" >&9
   [ "$plugin" = /dev/null ] || echo "SELECT last_error FROM pagedb_files WHERE state='plain';" >&9
@@ -158,8 +166,8 @@ sqlite3 big.db "CREATE TABLE t(a); INSERT INTO t SELECT randomblob(1000) FROM
 for try in 1 2 3 4 5; do # it may be done before the signal comes
   cp big.db stop.db
   "$tool" convert stop.db >stop.out 2>&1 &
-  until [ -e stop.db.pagedb-convert ]; do sleep 0.01; done
-  kill -TERM $!
+  wait_for eval '[ -e stop.db.pagedb-convert ] || ! kill -0 $! 2>/dev/null'
+  kill -TERM $! 2>/dev/null
   wait $!
   code=$?
   check "stop.db: nothing is left" eval '! left stop.db'

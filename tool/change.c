@@ -349,7 +349,6 @@ static int retire(conversion *c)
 static int swap_in(conversion *c)
 {
   struct stat st;
-  os_file *f;
   /* The owner first: a change of owner takes set-user-id bits away. */
   if (stat(c->o->path, &st) != 0 ||
       chown(c->target, st.st_uid, st.st_gid) != 0 ||
@@ -358,11 +357,12 @@ static int swap_in(conversion *c)
                     "its owner and permissions cannot be given to the new file "
                     "(%s): convert it as its owner",
                     strerror(errno));
-  if (os_open(c->target, 0, &f, NULL) != PAGEDB_OK)
-    return complain(c->o, "cannot open the new file");
-  int err = os_datasync(f);
-  os_close(f);
-  if (err != PAGEDB_OK)
+  /* Not fdatasync: owner and permissions have to be there, too. */
+  int fd = open(c->target, O_RDWR | O_CLOEXEC);
+  int synced = fd >= 0 && fsync(fd) == 0;
+  if (fd >= 0)
+    close(fd);
+  if (!synced)
     return complain(c->o, "the new file cannot be synced: nothing was changed");
   if (os_open(c->o->path, 0, &c->old, NULL) != PAGEDB_OK)
     return complain(c->o, "cannot open it: %s", pagedb_last_fault()->what);
@@ -384,9 +384,8 @@ static const char *vacuum_hint(const char *error)
                                         "no such module", "no such tokenizer"};
   for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++)
     if (strstr(error, unknown[i]) != NULL)
-      return "; the application that defines it can VACUUM the database "
-             "through "
-             "page-db instead";
+      return "; the application that defines it can VACUUM the database, with "
+             "page-db, instead";
   return "";
 }
 
