@@ -1,17 +1,13 @@
 /*
 ** guard.h - the guard of a stamped SQLite database: the high half of byte 18 of
 ** its first page (docs/format.md). Inside page-db only.
-**
-** A database that `pagedb convert` replaced carries another mark there, RETIRED:
-** nobody is to write it any more. It differs from the guard in four bits and from
-** no mark in two, so that no flipped bit makes the one the other.
 */
 #ifndef PAGEDB_GUARD_H
 #define PAGEDB_GUARD_H
 
 #include "endian.h"
 
-enum { GUARD_AT = 18, GUARD = 0x50, RETIRED = 0xa0, GUARD_MASK = 0xf0 };
+enum { GUARD_AT = 18, GUARD = 0x50, GUARD_MASK = 0xf0 };
 
 static inline int guard_is_set(unsigned char write_version)
 {
@@ -29,11 +25,6 @@ static inline unsigned char unguarded(unsigned char write_version)
   return (unsigned char)(write_version & ~GUARD_MASK);
 }
 
-static inline int retired_is_set(unsigned char write_version)
-{
-  return (write_version & GUARD_MASK) == RETIRED;
-}
-
 /*
 ** Whether a database's header is of no kind that anybody writes: the guard
 ** without 32 reserved bytes, or a mark that is none of ours in a page 1 whose
@@ -45,8 +36,7 @@ static inline int header_is_broken(unsigned char write_version,
 {
   if (guard_is_set(write_version))
     return reserve != 32;
-  return has_record && unguarded(write_version) != write_version &&
-         !retired_is_set(write_version);
+  return has_record && unguarded(write_version) != write_version;
 }
 
 /* One more in the header's change counter: every open connection looks at the

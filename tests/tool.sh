@@ -134,8 +134,8 @@ printf 'a journal' >torn.db-journal
 expect 0 "cut short" info torn.db
 expect 0 "there is a journal" check torn.db
 
-# A connection that holds no lock, with a journal in memory: after convert it has
-# the old file, without a name, and must not commit into it.
+# A connection that has it open and holds no lock notices, whatever its journal:
+# stock SQLite is refused writing, page-db goes on.
 for plugin in /dev/null "$build/pagedb.so"; do
   rm -f idle.db
   sqlite3 idle.db "CREATE TABLE t(a); INSERT INTO t VALUES(1)"
@@ -146,14 +146,43 @@ for plugin in /dev/null "$build/pagedb.so"; do
   echo "SELECT 'ready', count(*) FROM t;" >&9
   wait_for grep -q ready idle.out
   expect 0 "converted" convert idle.db
-  echo "INSERT INTO t VALUES(2);" >&9
-  [ "$plugin" = /dev/null ] || echo "SELECT last_error FROM pagedb_files WHERE state='plain';" >&9
+  echo "INSERT INTO t VALUES(2); SELECT 'done';" >&9
   exec 9>&-
   wait
-  check "idle connection, $plugin" grep -q readonly idle.out
-  [ "$plugin" = /dev/null ] || check "idle connection, last_error" grep -q "open it again" idle.out
-  check "idle.db has what was committed" [ "$(sqlite3 idle.db 'SELECT count(*) FROM t')" = 1 ]
+  if [ "$plugin" = /dev/null ]; then
+    check "idle stock connection" grep -q readonly idle.out
+    rows=1
+  else
+    check "idle connection" grep -q done idle.out
+    rows=2
+  fi
+  check "idle.db has what was committed" [ "$(sqlite3 idle.db 'SELECT count(*) FROM t')" = $rows ]
+  expect 0 " 0 damaged" check idle.db
 done
+# One that has it open and never looked at it, in WAL mode: it has no lock, and
+# would find the log of a new file by its name.
+rm -f idle.db
+sqlite3 idle.db "PRAGMA journal_mode=WAL; CREATE TABLE t(a); INSERT INTO t VALUES(1)" >/dev/null
+python3 -c 'import sqlite3, sys
+c = sqlite3.connect("idle.db", isolation_level=None)
+print("open", flush=True)
+sys.stdin.readline()
+try:
+    c.execute("INSERT INTO t VALUES(2)")
+except sqlite3.OperationalError as e:
+    print(e)' <hold >idle.out 2>&1 &
+exec 9>hold
+wait_for grep -q open idle.out
+expect 0 "converted" convert idle.db
+sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open idle.db" :memory: \
+  "INSERT INTO t VALUES(3); SELECT count(*) FROM t" >/dev/null
+echo >&9
+exec 9>&-
+wait
+check "idle connection, WAL" grep -q readonly idle.out
+check "idle.db, WAL" [ "$(sqlite3 idle.db 'PRAGMA integrity_check; SELECT sum(a) FROM t' | paste -sd' ')" = "ok 4" ]
+expect 0 "journal mode  WAL" info idle.db
+expect 0 " 0 damaged" check idle.db
 
 # What an earlier conversion left is deleted; what this one makes, too.
 left() { find . -name "$1.pagedb-convert*" | grep -q .; }
@@ -176,7 +205,20 @@ done
 check "stop.db: exit code $code" [ $code = 2 ]
 check "stop.db: says why" grep -q interrupted stop.out
 check "stop.db is untouched" cmp -s big.db stop.db
-rm -f big.db stop.db
+# Killed at any time it is what it was, or stamped.
+sum=$(sqlite3 big.db .sha3sum)
+for delay in 0.05 0.1 0.2 0.3 0.5 0.8; do
+  rm -f stop.db*
+  cp big.db stop.db
+  "$tool" convert stop.db >/dev/null 2>&1 &
+  sleep $delay
+  kill -KILL $! 2>/dev/null
+  wait $! 2>/dev/null
+  check "stop.db, killed after $delay s" [ "$(sqlite3 stop.db .sha3sum)" = "$sum" ]
+  expect 0 "stamped" convert stop.db
+  expect 0 " 0 damaged" check stop.db
+done
+rm -f big.db stop.db*
 
 # Why not.
 sqlite3 reserve.db ".filectrl reserve_bytes 48" "CREATE TABLE t(a)" >/dev/null
@@ -190,17 +232,19 @@ c.create_collation("mine", lambda a, b: (a > b) - (a < b))
 c.execute("CREATE TABLE t(a TEXT COLLATE mine UNIQUE)")'
 expect 2 "application that defines it" convert collation.db
 
-# The file behind a link, not the link; a second name would keep the old content.
+# The same file, whatever its names, its owner and its permissions.
 mkdir sub
 sqlite3 sub/real.db "CREATE TABLE t(a); INSERT INTO t VALUES(1)"
 ln -s sub/real.db link.db
-expect 0 "real.db: converted" convert link.db
+expect 0 "converted" convert link.db
 check "link.db is a link" test -L link.db
 expect 0 "state         stamped" info sub/real.db
 sqlite3 one.db "CREATE TABLE t(a)"
+chmod 640 one.db
 ln one.db two.db
-expect 2 "2 names" convert one.db
-expect 0 "state         plain" info two.db
+expect 0 "converted" convert one.db
+expect 0 "state         stamped" info two.db
+check "one.db has its permissions" [ "$(stat -c %a one.db)" = 640 ]
 
 # Damage: named, with its table; a free page has nothing to lose.
 cp plain.db bad.db
@@ -326,8 +370,10 @@ if [ "$(id -u)" -eq 0 ]; then
     sqlite3 theirs/p.db "CREATE TABLE t(a)"
     chmod 666 theirs/p.db
     as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$tool" "$@" 2>&1; }
-    check "not its owner" grep -q "convert it as its owner" <<<"$(as_nobody convert "$dir/theirs/p.db")"
+    check "not its owner" grep -q "converted" <<<"$(as_nobody convert "$dir/theirs/p.db")"
     check "not its owner: nothing is left" eval '! left p.db'
+    check "its owner" [ "$(stat -c %u theirs/p.db)" = 0 ]
+    rm theirs/p.db && sqlite3 theirs/p.db "CREATE TABLE t(a)" && chmod 666 theirs/p.db
     chmod 755 theirs
     check "cause" grep -q "cannot create .*Permission denied" <<<"$(as_nobody convert "$dir/theirs/p.db")"
   fi

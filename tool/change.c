@@ -1,20 +1,16 @@
 /*
 ** change.c - stamp, unstamp, convert: through SQLite, under its locks.
 **
-** convert never touches the original before it is replaced: VACUUM INTO a new
-** file next to it, every page of which is then verified and all content
-** compared, is synced and renamed over the original, and the directory is
-** synced. A power cut at any point leaves the one or the other. Meanwhile
-** EXCLUSIVE is held on the original.
+** convert never touches the original before its replacement is known to be good:
+** VACUUM INTO a new file next to it, every page of which is then verified and all
+** content compared. Then the new file's pages are written over the original's, in
+** one transaction of SQLite's (sqlite3_backup): its journal makes that atomic. A
+** power cut at any point leaves the one or the other.
 **
-** The old file lives on, without a name, for connections in rollback mode that
-** had it open and held no lock just then. One with its journal in memory would
-** commit into it, and the commit would be lost. So before EXCLUSIVE is given up
-** the old file is marked (RETIRED, core/guard.h), and its change counter goes up:
-** such a connection reads page 1 again and finds a database that it may only
-** read. The mark comes after the sync of the directory, because until then a
-** power cut may bring the old file back, which must then be writable. It needs
-** no sync: whoever could see it is gone after a power cut.
+** The new file is not renamed over the old one: a connection that another process
+** has open without a lock would go on with the old file, commit into it, or, in WAL
+** mode, put its log next to the new one. So the file stays the same, whatever
+** names it has, and every connection notices the change as it would notice any.
 **
 ** A conversion that is killed leaves its new file, maybe with a journal. The next
 ** one deletes them once it has EXCLUSIVE on the original, which means that nobody
@@ -141,8 +137,6 @@ typedef struct conversion {
   char target[PATH_MAX + 32];
   sqlite3 *db;
   int was_wal;
-  int swapped;  /* the connection's file is no longer the one at the path */
-  os_file *old; /* closed after db: closing it drops the locks of db */
 } conversion;
 
 static void interrupt(int signal)
@@ -185,8 +179,7 @@ static int delete_new_file(const conversion *c)
   return GOOD;
 }
 
-/* Empty, and readable by nobody else until it has the original's
-** permissions. */
+/* Empty, and readable by nobody else. */
 static int create_new_file(const conversion *c)
 {
   int fd = open(c->target, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
@@ -199,15 +192,15 @@ static int create_new_file(const conversion *c)
 static int enough_room(const conversion *c)
 {
   struct statvfs fs;
-  uint64_t need = c->info.bytes + c->info.bytes / 16 + 65536;
+  uint64_t need = 2 * c->info.bytes + c->info.bytes / 8 + 65536;
   if (statvfs(c->o->path, &fs) != 0)
     return 1;
   uint64_t have = (uint64_t)fs.f_bavail * fs.f_frsize;
   if (have >= need)
     return 1;
   complain(c->o,
-           "the new file needs about %" PRIu64 " MiB next to it, and "
-           "%" PRIu64 " MiB are free",
+           "a new file and a journal need about %" PRIu64 " MiB next to it, "
+           "and %" PRIu64 " MiB are free",
            need >> 20, have >> 20);
   return 0;
 }
@@ -274,20 +267,19 @@ static int content_sum(sqlite3 *db, uint32_t *sum)
   return rc == SQLITE_OK ? end : rc;
 }
 
-static int check_stamps(conversion *c)
+static int check_stamps(const options *o, const char *path)
 {
-  options there = *c->o;
+  options there = *o;
   file_info info;
   verdict v;
-  there.path = c->target;
+  there.path = path;
   if (file_look(&there, &info) != GOOD ||
       verify_file(&there, &info, &v) != GOOD)
     return FAILED;
   free(v.bad);
   if (v.nbad > 0)
-    return complain(c->o, "pages of the new file that do not verify: %ju",
-                    (uintmax_t)v.nbad);
-  return info.stamped ? GOOD : complain(c->o, "the new file has no stamps");
+    return complain(&there, "pages that do not verify: %ju", (uintmax_t)v.nbad);
+  return info.stamped ? GOOD : complain(&there, "it has no stamps");
 }
 
 static int check_content(conversion *c, sqlite3 *db)
@@ -299,8 +291,6 @@ static int check_content(conversion *c, sqlite3 *db)
     rc = content_sum(c->db, &b);
   if (rc == SQLITE_OK)
     rc = query(db, "PRAGMA integrity_check(1)", ok, sizeof ok);
-  if (rc == SQLITE_OK && c->was_wal)
-    rc = sqlite3_exec(db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL);
   if (rc != SQLITE_OK)
     return complain(c->o, "the new file cannot be compared: %s",
                     sqlite3_errstr(rc));
@@ -323,58 +313,39 @@ static int check_new_file(conversion *c)
                                : complain(c->o, "cannot open %s: %s", c->target,
                                           sqlite3_errstr(rc));
   sqlite3_close(db);
-  return result == GOOD ? check_stamps(c) : result;
+  return result == GOOD ? check_stamps(c->o, c->target) : result;
 }
 
-/* The mark on the old file; why and when: above. */
-static int retire(conversion *c)
+/* The new file's pages over the original's, and nothing of it in the file before
+** all of it is in the journal. */
+static int write_back(conversion *c)
 {
-  unsigned char head[512];
-  os_iov iov = {head, sizeof head};
-  size_t got = 0;
-  int err = os_readv(c->old, &iov, 1, 0, &got);
-  if (err == PAGEDB_OK && got == sizeof head) {
-    head[GUARD_AT] = (unsigned char)(RETIRED | unguarded(head[GUARD_AT]));
-    bump_change_counter(head);
-    iov = (os_iov){head, sizeof head};
-    err = os_writev(c->old, &iov, 1, 0);
+  sqlite3 *from = NULL;
+  sqlite3_int64 bytes = (sqlite3_int64)c->info.bytes;
+  int rc = sqlite3_open_v2(c->target, &from, SQLITE_OPEN_READONLY, "pagedb");
+  /* As VACUUM tells it: the file is written anew, and may become stamped. The
+  ** platform's VFS, which is asked as well, does not know it. */
+  if (rc == SQLITE_OK)
+    sqlite3_file_control(c->db, "main", SQLITE_FCNTL_OVERWRITE, &bytes);
+  sqlite3_backup *b =
+      rc == SQLITE_OK ? sqlite3_backup_init(c->db, "main", from, "main") : NULL;
+  while (b != NULL && !interrupted &&
+         (rc = sqlite3_backup_step(b, 1000)) == SQLITE_OK) {
+    int all = sqlite3_backup_pagecount(b);
+    progress(c->o, "writing", (uint64_t)(all - sqlite3_backup_remaining(b)),
+             (uint64_t)all);
   }
-  if (err == PAGEDB_OK)
-    return GOOD;
-  return complain(c->o, "converted, but connections that had it open before "
-                        "cannot be told: close them");
-}
-
-/* Owner and permissions of the original; durable; in its place. */
-static int swap_in(conversion *c)
-{
-  struct stat st;
-  /* The owner first: a change of owner takes set-user-id bits away. */
-  if (stat(c->o->path, &st) != 0 ||
-      chown(c->target, st.st_uid, st.st_gid) != 0 ||
-      chmod(c->target, st.st_mode & 07777) != 0)
-    return complain(c->o,
-                    "its owner and permissions cannot be given to the new file "
-                    "(%s): convert it as its owner",
-                    strerror(errno));
-  /* Not fdatasync: owner and permissions have to be there, too. */
-  int fd = open(c->target, O_RDWR | O_CLOEXEC);
-  int synced = fd >= 0 && fsync(fd) == 0;
-  if (fd >= 0)
-    close(fd);
-  if (!synced)
-    return complain(c->o, "the new file cannot be synced: nothing was changed");
-  if (os_open(c->o->path, 0, &c->old, NULL) != PAGEDB_OK)
-    return complain(c->o, "cannot open it: %s", pagedb_last_fault()->what);
-  if (rename(c->target, c->o->path) != 0)
-    return complain(c->o, "cannot rename %s over it: %s", c->target,
-                    strerror(errno));
-  c->swapped = 1;
-  if (os_sync_parent_dir(c->o->path) != PAGEDB_OK)
-    return complain(c->o, "converted, but its directory cannot be synced: a "
-                          "power cut may bring the "
-                          "old file back");
-  return retire(c);
+  int done = rc == SQLITE_DONE;
+  int end = b == NULL ? SQLITE_ERROR : sqlite3_backup_finish(b);
+  const char *error =
+      rc == SQLITE_OK || done ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc);
+  int result = GOOD;
+  if (interrupted && !done)
+    result = complain(c->o, "interrupted");
+  else if (!done || end != SQLITE_OK)
+    result = complain(c->o, "cannot be written: %s: it is as it was", error);
+  sqlite3_close(from);
+  return result;
 }
 
 /* What SQLite does not know here, the application that made it does. */
@@ -415,7 +386,7 @@ static int convert_taken(conversion *c)
   sqlite3_progress_handler(c->db, 0, NULL, NULL);
   if (rc == GOOD && interrupted)
     rc = complain(c->o, "interrupted");
-  return rc == GOOD ? swap_in(c) : rc;
+  return rc == GOOD ? write_back(c) : rc;
 }
 
 static int convert(conversion *c)
@@ -424,42 +395,18 @@ static int convert(conversion *c)
   int rc = take_it(c);
   if (rc == GOOD) {
     rc = convert_taken(c);
-    if (rc != GOOD && !c->swapped)
-      delete_new_file(c);
+    delete_new_file(c);
   }
-  /* A journal mode set now would put the old file's log next to the new one. */
-  if (rc != GOOD && !c->swapped) {
-    sqlite3_exec(c->db, "PRAGMA locking_mode=NORMAL", NULL, NULL, NULL);
-    if (c->was_wal)
-      query(c->db, "PRAGMA journal_mode=WAL", mode, sizeof mode);
-  }
+  sqlite3_exec(c->db, "PRAGMA locking_mode=NORMAL", NULL, NULL, NULL);
+  if (c->was_wal)
+    query(c->db, "PRAGMA journal_mode=WAL", mode, sizeof mode);
   return rc;
 }
 
-/* The file itself, were it named through a symbolic link: the new one has to
-** take its place, not the link's. And it must have no other name, which would
-** go on to lead to the old content. */
-static int find_it(const options *o, options *real, char *path)
+int cmd_convert(const options *o)
 {
-  struct stat st;
-  if (realpath(o->path, path) == NULL || stat(path, &st) != 0)
-    return complain(o, "cannot open: %s", strerror(errno));
-  *real = *o;
-  real->path = path;
-  if (st.st_nlink > 1)
-    return complain(real,
-                    "it has %ju names (hard links), and the others would keep "
-                    "the old file: remove them first",
-                    (uintmax_t)st.st_nlink);
-  return GOOD;
-}
-
-int cmd_convert(const options *named)
-{
-  options real, *o = &real;
   conversion c = {.o = o};
-  char path[PATH_MAX];
-  if (find_it(named, o, path) != GOOD || file_look(o, &c.info) != GOOD)
+  if (file_look(o, &c.info) != GOOD)
     return FAILED;
   if (c.info.type != FILE_DATABASE)
     return complain(o, "a native page file is always stamped");
@@ -480,7 +427,9 @@ int cmd_convert(const options *named)
     return FAILED;
   catch_signals();
   int rc = convert(&c);
+  /* To look at the file before would drop the locks of this connection. */
   sqlite3_close(c.db);
-  os_close(c.old);
+  if (rc == GOOD)
+    rc = check_stamps(o, o->path);
   return rc == GOOD ? say(o, "converted: stamped now") : rc;
 }

@@ -79,10 +79,7 @@ int state_learn(shared *s, const header *h)
   int broken =
       h->valid && header_is_broken(h->write_version, (uint8_t)h->reserve, has);
   int stamped = header_stamped(h) || broken;
-  if (h->valid && retired_is_set(h->write_version))
-    shared_note(s, "was replaced by `pagedb convert`, this is the old file: "
-                   "close the connection and open it again");
-  else if (atomic_load(&s->stamped) && h->valid && !stamped)
+  if (atomic_load(&s->stamped) && h->valid && !stamped)
     sqlite3_log(SQLITE_NOTICE,
                 "pagedb: %s: is plain now: another process unstamped or "
                 "replaced it",
