@@ -44,7 +44,7 @@ void frame_enter(pagedb_pool *p, frame *f)
   p->ring_len++;
 }
 
-static void ring_leave(pagedb_pool *p, frame *f)
+void frame_leave(pagedb_pool *p, frame *f)
 {
   if (--p->ring_len == 0) {
     p->head = p->hand = NULL;
@@ -168,18 +168,52 @@ void frame_put(pagedb_pool *p, frame *f)
   list_push(&p->free[f->slab->class], f);
 }
 
-/* A FREE frame gives its memory back. Frames smaller than a page of the system
+/* A frame gives its memory back. Frames smaller than a page of the system
 ** share one, which goes back when the whole slab is spare. */
-static void frame_retire(pagedb_pool *p, frame *f)
+static void frame_decommit(pagedb_pool *p, frame *f)
 {
   slab *s = f->slab;
-  list_remove(&p->free[s->class], f);
   spare_put(p, f);
-  p->used -= frame_bytes(f);
   if (frame_bytes(f) >= 4096)
     os_decommit(frame_data(p, f->loc), frame_bytes(f));
   else if (s->spare == s->frames)
     os_decommit(frame_data(p, s->loc), (size_t)1 << UNIT_SHIFT);
+}
+
+void pool_note_over(pagedb_pool *p)
+{
+  int over = p->used > p->capacity;
+  if (atomic_load_explicit(&p->over, memory_order_relaxed) != over)
+    atomic_store_explicit(&p->over, over, memory_order_relaxed);
+}
+
+static void frame_retire(pagedb_pool *p, frame *f)
+{
+  list_remove(&p->free[f->slab->class], f);
+  p->used -= frame_bytes(f);
+  pool_note_over(p);
+  frame_decommit(p, f);
+}
+
+void frame_return(pagedb_pool *p, frame *f, int give_back)
+{
+  if (give_back || p->used + frame_bytes(f) > p->capacity) {
+    frame_decommit(p, f);
+  } else {
+    p->used += frame_bytes(f);
+    frame_put(p, f);
+  }
+}
+
+/* A spare frame; its bytes are for the caller to count. */
+static frame *spare_get(pagedb_pool *p, uint32_t class)
+{
+  if (p->spare[class] == NULL && !slab_new(p, class))
+    return NULL;
+  frame *f = p->spare[class];
+  list_remove(&p->spare[class], f);
+  f->slab->spare--;
+  return f;
 }
 
 /* A spare frame takes memory, if the budget allows. */
@@ -188,12 +222,20 @@ static frame *frame_commit(pagedb_pool *p, uint32_t class)
   uint64_t bytes = (uint64_t)1 << class;
   if (p->used + bytes > p->capacity)
     return NULL;
-  if (p->spare[class] == NULL && !slab_new(p, class))
-    return NULL;
-  frame *f = p->spare[class];
-  list_remove(&p->spare[class], f);
-  f->slab->spare--;
-  p->used += bytes;
+  frame *f = spare_get(p, class);
+  if (f != NULL)
+    p->used += bytes;
+  return f;
+}
+
+frame *frame_get_outside(pagedb_pool *p, uint32_t class)
+{
+  frame *f = p->free[class];
+  if (f == NULL)
+    return spare_get(p, class);
+  list_remove(&p->free[class], f);
+  p->used -= frame_bytes(f);
+  pool_note_over(p);
   return f;
 }
 
@@ -214,27 +256,54 @@ static void frame_drop(pagedb_pool *p, frame *f)
     frame_forget_changes(f);
     table_clear(f->owner, f->entry, f->page);
     f->owner->resident--;
+  } else if (f->state == FRAME_PRIVATE) {
+    private_take(p, f);
   }
-  ring_leave(p, f);
+  frame_leave(p, f);
   frame_put(p, f);
+}
+
+/* Hits that begin from now on see that the frame may be about to go. */
+static void claim_begin(frame *f)
+{
+  if (f->state == FRAME_RESIDENT)
+    atomic_fetch_xor(f->entry, PTE_PRESENT | PTE_BUSY);
+  else if (f->state == FRAME_PRIVATE)
+    private_claim(f);
+}
+
+/* Not gone: as before claim_begin. */
+static void claim_end(frame *f)
+{
+  if (f->state == FRAME_RESIDENT)
+    atomic_fetch_xor(f->entry, PTE_PRESENT | PTE_BUSY);
+  else if (f->state == FRAME_PRIVATE)
+    private_release(f);
+}
+
+/* After the fence and the scan of the slots. */
+static int claimed_is_pinned(frame *f, uint32_t scan)
+{
+  if (f->state == FRAME_PRIVATE)
+    return private_claimed_is_pinned(f);
+  return f->seen == scan || atomic_load(&f->pins) != 0;
 }
 
 unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n)
 {
   unsigned freed = 0;
   for (unsigned i = 0; i < n; i++)
-    if (f[i]->state == FRAME_RESIDENT)
-      atomic_fetch_xor(f[i]->entry, PTE_PRESENT | PTE_BUSY);
+    claim_begin(f[i]);
   if (p->asymmetric)
     os_fence_heavy();
   table_reap(p);
   uint32_t scan = pins_scan(p);
   for (unsigned i = 0; i < n; i++) {
-    if (f[i]->seen != scan && atomic_load(&f[i]->pins) == 0) {
+    if (claimed_is_pinned(f[i], scan)) {
+      claim_end(f[i]);
+    } else {
       frame_drop(p, f[i]);
       freed++;
-    } else if (f[i]->state == FRAME_RESIDENT) {
-      atomic_fetch_xor(f[i]->entry, PTE_PRESENT | PTE_BUSY);
     }
   }
   return freed;
@@ -246,6 +315,8 @@ enum { ENOUGH_UNWRITTEN = 256, ANY_CLASS = 0 };
 
 static enum verdict hand_judges(frame *f, uint32_t scan)
 {
+  if (f->state == FRAME_PRIVATE)
+    return private_is_victim(f) ? VICTIM : KEEP;
   if (f->seen == scan || atomic_load(&f->pins) != 0)
     return KEEP;
   if (f->state == FRAME_ORPHAN)
@@ -349,31 +420,44 @@ static int make_room(pagedb_session *s, uint32_t class)
                           "unpin pages or enlarge the pool");
 }
 
-int frame_get(pagedb_session *s, uint32_t class, frame **out)
+frame *frame_ready(pagedb_pool *p, uint32_t class)
 {
-  pagedb_pool *p = s->pool;
-  for (;;) {
-    frame *f = p->free[class];
-    if (f != NULL && p->used <= p->capacity) {
-      list_remove(&p->free[class], f);
-      *out = f;
-      return PAGEDB_OK;
-    }
-    if (f != NULL) {
+  do {
+    frame *f;
+    while ((f = p->free[class]) != NULL) {
+      if (p->used <= p->capacity) {
+        list_remove(&p->free[class], f);
+        return f;
+      }
       frame_retire(p, f);
-      continue;
     }
     f = frame_commit(p, class);
-    if (f != NULL) {
-      *out = f;
+    if (f != NULL)
+      return f;
+  } while (retire_free_others(p, class));
+  return NULL;
+}
+
+frame *frame_get_clean(pagedb_pool *p, uint32_t class)
+{
+  unsigned unwritten;
+  unsigned want = to_batch(p->ring_len / 16);
+  frame *f = frame_ready(p, class);
+  while (f == NULL && hand_reclaims(p, class, want, UINT_MAX, &unwritten) > 0)
+    f = frame_ready(p, class);
+  return f;
+}
+
+int frame_get(pagedb_session *s, uint32_t class, frame **out)
+{
+  int err = PAGEDB_OK;
+  while (err == PAGEDB_OK) {
+    *out = frame_ready(s->pool, class);
+    if (*out != NULL)
       return PAGEDB_OK;
-    }
-    if (retire_free_others(p, class))
-      continue;
-    int err = make_room(s, class);
-    if (err != PAGEDB_OK)
-      return err;
+    err = make_room(s, class);
   }
+  return err;
 }
 
 int frames_shrink(pagedb_session *s)
@@ -394,8 +478,11 @@ int frames_shrink(pagedb_session *s)
     if (hand_reclaims(p, ANY_CLASS, want, ENOUGH_UNWRITTEN, &unwritten) > 0)
       continue;
     int err = unwritten > 0 ? flush_for_room(s, &wrote) : PAGEDB_OK;
-    if (err != PAGEDB_OK || wrote == 0)
+    if (err != PAGEDB_OK || wrote == 0) {
+      pool_note_over(p);
       return err;
+    }
   }
+  pool_note_over(p);
   return PAGEDB_OK;
 }

@@ -1,0 +1,266 @@
+/*
+** pool_private.c - private frames: how they are got, taken by the hand, and
+** given back (private.h). Everything here runs under pool->lock but the pins
+** themselves.
+**
+** A private frame that was got within the budget is in the clock's ring; others
+** are APART, so that the hand does not walk over what it cannot have. Excess is
+** a number of the set, not a property of a frame: whichever frame of the set
+** goes next pays it back, and while there is any no frame of the set is
+** unpinned. A frame apart that outlives the excess enters the ring when it is
+** unpinned.
+**
+** Where addresses of the arena or memory for a slab are out, a frame that must
+** be had is LOOSE: memory of its own, in no slab, in no ring.
+*/
+#include <stdlib.h>
+
+#include "pool_int.h"
+
+typedef struct loose {
+  frame frame;
+  void *data;
+} loose;
+
+static uint64_t set_bytes(const private_set *s)
+{
+  return (uint64_t)1 << s->class;
+}
+
+/* Under the lock: add to a count that its user reads without it. */
+static void count_add(_Atomic uint32_t *n, int by)
+{
+  uint32_t v = atomic_load_explicit(n, memory_order_relaxed);
+  atomic_store_explicit(n, v + (uint32_t)by, memory_order_relaxed);
+}
+
+/* --------------------------------------------------------------------- set */
+
+int private_open(pagedb_pool *p, private_set *s, uint32_t page_size,
+                 int purgeable)
+{
+  uint32_t class = 0;
+  while (class <= CLASS_MAX && (uint32_t)1 << class != page_size)
+    class ++;
+  if (class < CLASS_MIN || class > CLASS_MAX)
+    return pagedb_fault_set(PAGEDB_EPAGESIZE, 0, NULL, PAGEDB_NONE, page_size,
+                            0, "bytes per page");
+  *s = (private_set){.pool = p,
+                     .class = class,
+                     .purgeable = purgeable,
+                     .asymmetric = p->asymmetric,
+                     .over = &p->over};
+  pthread_mutex_lock(&p->lock);
+  s->next = p->sets;
+  if (p->sets != NULL)
+    p->sets->prev = s;
+  p->sets = s;
+  pthread_mutex_unlock(&p->lock);
+  return PAGEDB_OK;
+}
+
+void private_close(private_set *s)
+{
+  pagedb_pool *p = s->pool;
+  pthread_mutex_lock(&p->lock);
+  if (s->prev != NULL)
+    s->prev->next = s->next;
+  else
+    p->sets = s->next;
+  if (s->next != NULL)
+    s->next->prev = s->prev;
+  p->stats.private_hits += atomic_load(&s->hits);
+  p->stats.private_misses += atomic_load(&s->misses);
+  pthread_mutex_unlock(&p->lock);
+}
+
+/* --------------------------------------------------------------------- get */
+
+/* A set with its share of a full budget has to live on its own pages. */
+static int has_its_share(const private_set *s)
+{
+  uint64_t inside = atomic_load(&s->frames) - atomic_load(&s->excess);
+  return (inside + 1) * set_bytes(s) > s->pool->capacity / 4 * 3;
+}
+
+/* A frame in the budget, or NULL. */
+static frame *get_inside(private_set *s)
+{
+  pagedb_pool *p = s->pool;
+  frame *f = frame_ready(p, s->class);
+  if (f == NULL && !has_its_share(s))
+    f = frame_get_clean(p, s->class);
+  if (f != NULL)
+    frame_enter(p, f);
+  return f;
+}
+
+static frame *loose_new(private_set *s)
+{
+  uint64_t bytes = set_bytes(s);
+  loose *l = calloc(1, sizeof *l);
+  if (l == NULL)
+    return NULL;
+  l->data = os_aligned_alloc(bytes < 4096 ? bytes : 4096, bytes + 16);
+  if (l->data != NULL)
+    return &l->frame;
+  free(l);
+  return NULL;
+}
+
+/* A frame that is not in the budget; NULL: no memory. */
+static frame *get_outside(private_set *s)
+{
+  frame *f = frame_get_outside(s->pool, s->class);
+  if (f == NULL)
+    f = loose_new(s);
+  if (f == NULL)
+    return NULL;
+  if (s->purgeable) {
+    count_add(&s->excess, 1);
+    s->pool->excess += set_bytes(s);
+    s->pool->stats.private_excesses++;
+  } else {
+    s->pool->outside += set_bytes(s);
+  }
+  return f;
+}
+
+static void *cell_fill(private_set *s, private_cell *c, frame *f)
+{
+  int is_loose = f->slab == NULL;
+  f->state = FRAME_PRIVATE;
+  f->cell = c;
+  f->set = s;
+  c->frame = f;
+  atomic_store_explicit(&c->pinned, 1, memory_order_relaxed);
+  atomic_store_explicit(&c->used, 0, memory_order_relaxed);
+  atomic_store_explicit(&c->claim, PRIVATE_FREE, memory_order_relaxed);
+  count_add(&s->frames, 1);
+  return is_loose ? ((loose *)(void *)f)->data : frame_data(s->pool, f->loc);
+}
+
+void *private_get(private_set *s, private_cell *c, private_need need)
+{
+  void *data = NULL;
+  pthread_mutex_lock(&s->pool->lock);
+  frame *f = s->purgeable ? get_inside(s) : NULL;
+  c->apart = s->purgeable && f == NULL;
+  if (f == NULL && (need == PRIVATE_MUST || !s->purgeable))
+    f = get_outside(s);
+  if (f != NULL)
+    data = cell_fill(s, c, f);
+  pthread_mutex_unlock(&s->pool->lock);
+  return data;
+}
+
+/* -------------------------------------------------------------------- drop */
+
+void private_settle(private_set *s)
+{
+  pagedb_pool *p = s->pool;
+  while (atomic_load(&s->excess) > 0 && p->used + set_bytes(s) <= p->capacity) {
+    count_add(&s->excess, -1);
+    p->excess -= set_bytes(s);
+    p->used += set_bytes(s);
+  }
+}
+
+/* The frame's bytes leave the account in which they stand. */
+static void bytes_leave(private_set *s)
+{
+  pagedb_pool *p = s->pool;
+  if (!s->purgeable) {
+    p->outside -= set_bytes(s);
+  } else if (atomic_load(&s->excess) > 0) {
+    count_add(&s->excess, -1);
+    p->excess -= set_bytes(s);
+  } else {
+    p->used -= set_bytes(s);
+  }
+}
+
+static void drop_one(private_set *s, private_cell *c, int give_back)
+{
+  pagedb_pool *p = s->pool;
+  frame *f = c->frame;
+  if (atomic_load(&c->claim) == PRIVATE_TAKEN)
+    return;
+  bytes_leave(s);
+  count_add(&s->frames, -1);
+  if (f->slab == NULL) {
+    os_aligned_free(((loose *)(void *)f)->data);
+    free(f);
+    return;
+  }
+  if (s->purgeable && !c->apart)
+    frame_leave(p, f);
+  frame_return(p, f, give_back);
+}
+
+void private_drop(private_set *s, private_cell **c, unsigned n, int give_back)
+{
+  pthread_mutex_lock(&s->pool->lock);
+  for (unsigned i = 0; i < n; i++)
+    drop_one(s, c[i], give_back);
+  pool_note_over(s->pool);
+  pthread_mutex_unlock(&s->pool->lock);
+}
+
+/* -------------------------------------------------------------------- pins */
+
+int private_pin_slowly(private_set *s, private_cell *c)
+{
+  pthread_mutex_lock(&s->pool->lock);
+  int here = atomic_load(&c->claim) == PRIVATE_FREE;
+  pthread_mutex_unlock(&s->pool->lock);
+  if (!here)
+    atomic_store_explicit(&c->pinned, 0, memory_order_relaxed);
+  return here;
+}
+
+int private_unpin_slowly(private_set *s, private_cell *c)
+{
+  pagedb_pool *p = s->pool;
+  pthread_mutex_lock(&p->lock);
+  private_settle(s);
+  int keep = atomic_load(&s->excess) == 0 && p->used <= p->capacity &&
+             c->frame->slab != NULL;
+  if (keep && c->apart) {
+    frame_enter(p, c->frame);
+    c->apart = 0;
+  }
+  pthread_mutex_unlock(&p->lock);
+  if (keep)
+    atomic_store_explicit(&c->pinned, 0, memory_order_release);
+  return keep;
+}
+
+/* --------------------------------------------------------------- the hand's */
+
+int private_is_victim(frame *f)
+{
+  return !private_is_pinned(f->cell) && !private_was_touched(f->cell);
+}
+
+void private_claim(frame *f)
+{
+  atomic_store(&f->cell->claim, PRIVATE_CLAIMED);
+}
+
+int private_claimed_is_pinned(frame *f)
+{
+  return atomic_load(&f->cell->pinned);
+}
+
+void private_release(frame *f)
+{
+  atomic_store(&f->cell->claim, PRIVATE_FREE);
+}
+
+void private_take(pagedb_pool *p, frame *f)
+{
+  count_add(&f->set->frames, -1);
+  p->stats.private_taken++;
+  atomic_store(&f->cell->claim, PRIVATE_TAKEN);
+}
