@@ -47,8 +47,8 @@ endif
 CORE   := $(wildcard core/*.c)
 OBJ    := $(CORE:%.c=$(OUT)/%.o)
 LIB    := $(OUT)/libpagedb.a
-# The VFS, twice: for a host that links it, and to be loaded.
-VFS    := $(wildcard vfs/*.c)
+# The plugin, twice: for a host that links it, and to be loaded.
+VFS    := $(wildcard vfs/*.c pcache/*.c)
 LINKED := $(VFS:%.c=$(OUT)/linked/%.o)
 LOADED := $(VFS:%.c=$(OUT)/loaded/%.o)
 SQLIB  := $(OUT)/libpagedb_sqlite.a
@@ -58,13 +58,14 @@ TOOLOBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard tool/*.c))
 # Without SQLite's headers core alone is built and tested.
 TESTFILES := $(wildcard tests/test_*.c)
 TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(if $(HAVE_SQLITE),$(TESTFILES),\
-            $(filter-out tests/test_vfs_%,$(TESTFILES))))
+            $(filter-out tests/test_vfs_% tests/test_pcache%,$(TESTFILES))))
 HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
-# Tests of the VFS link SQLite.
-SQLHELPER := $(OUT)/tests/sqlutil.o $(OUT)/tests/util.o
+# Tests of the plugin link SQLite.
+SQLTESTS := $(filter $(OUT)/test_vfs_% $(OUT)/test_pcache%,$(TESTS))
+SQLHELPER := $(OUT)/tests/sqlutil.o $(HELPER)
 EXAMPLE := $(OUT)/substrate
 BENCH  := $(OUT)/bench_core
-SOURCES := $(wildcard $(addsuffix /*.[ch],core vfs tool tests tests/* bench examples))
+SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* bench examples))
 
 # The system calls that a test makes fail.
 WRAP_test_pagefile := -Wl,--wrap=os_datasync \
@@ -134,7 +135,7 @@ $(TOOL): $(TOOLOBJ) $(SQLIB) $(LIB)
 $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
 
-$(OUT)/test_vfs_%: $(OUT)/tests/test_vfs_%.o $(SQLHELPER) $(SQLIB) $(LIB)
+$(SQLTESTS): $(OUT)/%: $(OUT)/tests/%.o $(SQLHELPER) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 $(LIBS) -lm
 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
@@ -163,7 +164,7 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. The
 # sanitizers run them.
-FORKING := $(addprefix $(OUT)/test_vfs_,damage process state threads)
+FORKING := $(addprefix $(OUT)/test_,vfs_damage vfs_process vfs_state vfs_threads pcache)
 
 check-valgrind: variant
 	PAGEDB_TEST_SCALE=small \
