@@ -11,7 +11,8 @@
 #   make check-process    several processes, kill -9, at length
 #   make check-real check-clients check-demo   real databases, real programs
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
-#   make bench-core   ns per operation; make bench-docs writes docs/benchmarks.md
+#   make bench-core bench-pcache   ns per operation
+#   make bench-docs   runs both and writes docs/benchmarks.md
 #   make deps format install uninstall clean help
 #
 # Variables: WERROR=1, PREFIX, DESTDIR, CC, CFLAGS.
@@ -65,6 +66,7 @@ SQLTESTS := $(filter $(OUT)/test_vfs_% $(OUT)/test_pcache%,$(TESTS))
 SQLHELPER := $(OUT)/tests/sqlutil.o $(HELPER)
 EXAMPLE := $(OUT)/substrate
 BENCH  := $(OUT)/bench_core
+BENCHP := $(OUT)/bench_pcache
 SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* bench examples))
 
 # The system calls that a test makes fail.
@@ -75,7 +77,7 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-real check-clients check-demo check-windows check-aarch64 \
-        check-format check-header bench-core bench-docs format install uninstall clean help variant \
+        check-format check-header bench-core bench-pcache bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
 
@@ -141,7 +143,10 @@ $(SQLTESTS): $(OUT)/%: $(OUT)/tests/%.o $(SQLHELPER) $(SQLIB) $(LIB)
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)
 
-$(BENCH): $(OUT)/bench/bench_core.o $(LIB)
+$(BENCHP): $(OUT)/bench/bench_pcache.o $(OUT)/bench/bench.o $(SQLIB) $(LIB)
+	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
+
+$(BENCH): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS) $(if $(wildcard /usr/include/isa-l/crc.h),-lisal)
 
 -include $(shell find $(OUT) -type f -name '*.d' 2>/dev/null)
@@ -221,8 +226,12 @@ demo:
 bench-core: $(BENCH)
 	$(BENCH)
 
-bench-docs: $(BENCH)
+bench-pcache: $(BENCHP)
+	$(BENCHP)
+
+bench-docs: $(BENCH) $(BENCHP)
 	$(BENCH) >$(OUT)/bench.md
+	$(BENCHP) >>$(OUT)/bench.md
 	cat bench/benchmarks.head.md $(OUT)/bench.md >docs/benchmarks.md
 
 # -------------------------------------------------------------- housekeeping

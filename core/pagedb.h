@@ -362,6 +362,13 @@ int pagedb_pool_open(const pagedb_pool_options *opt, pagedb_pool **out);
 int pagedb_pool_close(pagedb_pool *pool);
 
 /*
+** In a forked child, for a pool of its parent, once, before anything else is
+** done with it: it cannot be used there, nor closed. Private frames (caches above
+** the pool) then know it. NULL is fine.
+*/
+void pagedb_pool_forked(pagedb_pool *pool);
+
+/*
 ** Change the budget while the pool is in use. Shrinking writes dirty pages and
 ** evicts until the pool fits; pages that are pinned stay, and the rest is
 ** reclaimed as they are unpinned and frames are needed: *used (may be NULL) is

@@ -119,6 +119,12 @@ int pagedb_pool_close(pagedb_pool *p)
   return PAGEDB_OK;
 }
 
+void pagedb_pool_forked(pagedb_pool *p)
+{
+  if (p != NULL)
+    atomic_store(&p->slow, POOL_FORKED);
+}
+
 int pagedb_pool_resize(pagedb_pool *p, uint64_t capacity, uint64_t *used)
 {
   pagedb_session *s;

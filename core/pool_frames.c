@@ -182,9 +182,9 @@ static void frame_decommit(pagedb_pool *p, frame *f)
 
 void pool_note_over(pagedb_pool *p)
 {
-  int over = p->used > p->capacity;
-  if (atomic_load_explicit(&p->over, memory_order_relaxed) != over)
-    atomic_store_explicit(&p->over, over, memory_order_relaxed);
+  int slow = p->used > p->capacity ? POOL_OVER : POOL_FAST;
+  if (atomic_load_explicit(&p->slow, memory_order_relaxed) != slow)
+    atomic_store_explicit(&p->slow, slow, memory_order_relaxed);
 }
 
 static void frame_retire(pagedb_pool *p, frame *f)

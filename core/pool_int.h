@@ -219,11 +219,14 @@ struct pagedb_pool {
   parking_lot lots[PARK_LOTS];
   pagedb_pool_stats stats; /* the counters; gauges are computed */
 
-  /* Read at every unpin of a private frame: on cache lines of its own. */
+  /* Read at every pin of a private frame: on cache lines of its own. */
   unsigned char before[64];
-  _Atomic int over; /* used > capacity */
+  _Atomic int slow; /* pool_slow */
   unsigned char after[64];
 };
+
+/* Why private frames are to be pinned and unpinned slowly. */
+enum pool_slow { POOL_FAST, POOL_OVER /* used > capacity */, POOL_FORKED };
 
 static inline frame *frame_at(const pagedb_pool *p, uint32_t loc)
 {

@@ -27,6 +27,13 @@ static uint64_t set_bytes(const private_set *s)
   return (uint64_t)1 << s->class;
 }
 
+/* The pool is the parent's of this forked process: its lock may be held for
+** ever, its frames are not there. */
+static int is_forked(const private_set *s)
+{
+  return atomic_load(s->slow) == POOL_FORKED;
+}
+
 /* Under the lock: add to a count that its user reads without it. */
 static void count_add(_Atomic uint32_t *n, int by)
 {
@@ -49,7 +56,7 @@ int private_open(pagedb_pool *p, private_set *s, uint32_t page_size,
                      .class = class,
                      .purgeable = purgeable,
                      .asymmetric = p->asymmetric,
-                     .over = &p->over};
+                     .slow = &p->slow};
   pthread_mutex_lock(&p->lock);
   s->next = p->sets;
   if (p->sets != NULL)
@@ -62,6 +69,8 @@ int private_open(pagedb_pool *p, private_set *s, uint32_t page_size,
 void private_close(private_set *s)
 {
   pagedb_pool *p = s->pool;
+  if (is_forked(s))
+    return;
   pthread_mutex_lock(&p->lock);
   if (s->prev != NULL)
     s->prev->next = s->next;
@@ -143,6 +152,8 @@ static void *cell_fill(private_set *s, private_cell *c, frame *f)
 void *private_get(private_set *s, private_cell *c, private_need need)
 {
   void *data = NULL;
+  if (is_forked(s))
+    return NULL;
   pthread_mutex_lock(&s->pool->lock);
   frame *f = s->purgeable ? get_inside(s) : NULL;
   c->apart = s->purgeable && f == NULL;
@@ -200,6 +211,8 @@ static void drop_one(private_set *s, private_cell *c, int give_back)
 
 void private_drop(private_set *s, private_cell **c, unsigned n, int give_back)
 {
+  if (is_forked(s))
+    return;
   pthread_mutex_lock(&s->pool->lock);
   for (unsigned i = 0; i < n; i++)
     drop_one(s, c[i], give_back);
@@ -211,9 +224,12 @@ void private_drop(private_set *s, private_cell **c, unsigned n, int give_back)
 
 int private_pin_slowly(private_set *s, private_cell *c)
 {
-  pthread_mutex_lock(&s->pool->lock);
-  int here = atomic_load(&c->claim) == PRIVATE_FREE;
-  pthread_mutex_unlock(&s->pool->lock);
+  int here = 0;
+  if (!is_forked(s)) {
+    pthread_mutex_lock(&s->pool->lock);
+    here = atomic_load(&c->claim) == PRIVATE_FREE;
+    pthread_mutex_unlock(&s->pool->lock);
+  }
   if (!here)
     atomic_store_explicit(&c->pinned, 0, memory_order_relaxed);
   return here;
@@ -222,15 +238,18 @@ int private_pin_slowly(private_set *s, private_cell *c)
 int private_unpin_slowly(private_set *s, private_cell *c)
 {
   pagedb_pool *p = s->pool;
-  pthread_mutex_lock(&p->lock);
-  private_settle(s);
-  int keep = atomic_load(&s->excess) == 0 && p->used <= p->capacity &&
-             c->frame->slab != NULL;
-  if (keep && c->apart) {
-    frame_enter(p, c->frame);
-    c->apart = 0;
+  int keep = 1;
+  if (s->purgeable && !is_forked(s)) {
+    pthread_mutex_lock(&p->lock);
+    private_settle(s);
+    keep = atomic_load(&s->excess) == 0 && p->used <= p->capacity &&
+           c->frame->slab != NULL;
+    if (keep && c->apart) {
+      frame_enter(p, c->frame);
+      c->apart = 0;
+    }
+    pthread_mutex_unlock(&p->lock);
   }
-  pthread_mutex_unlock(&p->lock);
   if (keep)
     atomic_store_explicit(&c->pinned, 0, memory_order_release);
   return keep;

@@ -15,7 +15,7 @@
 ** own pages, or on excess. Frames of a set that is not purgeable are outside of
 ** the budget, counted, and no victims.
 **
-** PINS. A frame is got pinned. After private_unpin the hand may take it at any
+** PINS. A frame is got pinned. Once it is unpinned the hand may take it at any
 ** time; private_pin gets it back, or says that it is gone. One of the two sees
 ** the other, as with the hazard slots (pool_int.h, PINS): the user writes
 ** `pinned` and looks at `claim`; the hand writes `claim`, runs the heavy fence,
@@ -26,6 +26,10 @@
 ** THREADS. A set and its cells belong to one thread at a time. The hand looks
 ** at a cell under pool->lock until it has set `claim` to PRIVATE_TAKEN, and
 ** never after: a cell may be freed once it was found taken, or dropped.
+**
+** FORK. A child does not inherit the pool's memory. After pagedb_pool_forked a
+** set of the parent's answers there as one whose frames were all taken; it may
+** be closed.
 */
 #ifndef PAGEDB_PRIVATE_H
 #define PAGEDB_PRIVATE_H
@@ -49,7 +53,8 @@ typedef struct private_cell {
 typedef struct private_set {
   _Atomic uint32_t frames; /* that it has now; changed under pool->lock */
   _Atomic uint32_t excess; /* of these, beyond the budget; likewise */
-  const _Atomic int *over; /* the pool exceeds its budget */
+  const _Atomic int
+      *slow; /* the pool's: not 0: ask it at every pin and unpin */
   int asymmetric;
   int purgeable;
   uint32_t class;               /* log2 of the page size */
@@ -86,12 +91,15 @@ void *private_get(private_set *s, private_cell *c, private_need need);
 ** give_back to the system. */
 void private_drop(private_set *s, private_cell **c, unsigned n, int give_back);
 
-/* What the inline functions below do in rare cases. */
+/* After private_pin_quickly said 0. 1: pinned; 0: the frame was taken. */
 int private_pin_slowly(private_set *s, private_cell *c);
+/* After private_unpin_quickly said 0. 1: unpinned; 0: still pinned, but the
+** pool wants the memory back: drop it. */
 int private_unpin_slowly(private_set *s, private_cell *c);
 
-/* Pin a frame that is not pinned: 1; or 0 when it was taken. */
-static inline int private_pin(private_set *s, private_cell *c)
+/* Pin a frame that is not pinned: 1; or 0 when only private_pin_slowly can
+** tell. */
+static inline int private_pin_quickly(private_set *s, private_cell *c)
 {
   if (s->asymmetric) {
     atomic_store_explicit(&c->pinned, 1, memory_order_relaxed);
@@ -99,20 +107,22 @@ static inline int private_pin(private_set *s, private_cell *c)
   } else {
     atomic_exchange(&c->pinned, 1);
   }
-  if (atomic_load(&c->claim) != PRIVATE_FREE)
-    return private_pin_slowly(s, c);
-  return 1;
+  return atomic_load(&c->claim) == PRIVATE_FREE &&
+         atomic_load_explicit(s->slow, memory_order_relaxed) == 0;
 }
 
-/*
-** Unpin: 1. Or 0: the pool has to have the memory back, or shall, and the frame
-** is still pinned; drop it.
-*/
-static inline int private_unpin(private_set *s, private_cell *c)
+/* Pin a frame that is not pinned: 1; or 0 when it was taken. */
+static inline int private_pin(private_set *s, private_cell *c)
+{
+  return private_pin_quickly(s, c) || private_pin_slowly(s, c);
+}
+
+/* Unpin: 1; or 0 when private_unpin_slowly has to decide. */
+static inline int private_unpin_quickly(private_set *s, private_cell *c)
 {
   if (atomic_load_explicit(&s->excess, memory_order_relaxed) != 0 ||
-      atomic_load_explicit(s->over, memory_order_relaxed) || c->apart)
-    return private_unpin_slowly(s, c);
+      atomic_load_explicit(s->slow, memory_order_relaxed) != 0 || c->apart)
+    return 0;
   atomic_store_explicit(&c->pinned, 0, memory_order_release);
   return 1;
 }

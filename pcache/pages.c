@@ -1,6 +1,7 @@
 /*
 ** pages.c - see pages.h.
 */
+#include <stdlib.h>
 #include <string.h>
 
 #include "../core/os.h"
@@ -8,11 +9,7 @@
 
 /* ------------------------------------------------------------------ headers */
 
-enum {
-  HOT = 32,            /* headers are aligned to what a hit looks at */
-  FIRST_BLOCK = 8192,  /* bytes */
-  LAST_BLOCK = 2 << 20 /* a huge page */
-};
+enum { LINE = 64, MAX_BLOCKS = (1 << (32 - BLOCK_BITS)) - 1 };
 
 static size_t round_up(size_t n, size_t to)
 {
@@ -21,13 +18,25 @@ static size_t round_up(size_t n, size_t to)
 
 void page_store_init(page_store *s, size_t extra)
 {
-  *s = (page_store){.stride = round_up(sizeof(page) + extra, HOT)};
+  *s = (page_store){.extra = round_up(extra, sizeof(void *))};
 }
 
-static page *page_at(const page_store *s, block *b, uint32_t i)
+/* A block is: itself, its pages, its rests with their extra bytes. */
+static size_t rest_bytes(const page_store *s)
 {
-  unsigned char *first = (unsigned char *)b + round_up(sizeof *b, HOT);
-  return (page *)(void *)(first + i * s->stride);
+  return sizeof(page_rest) + s->extra;
+}
+
+static page *page_at(block *b, uint32_t i)
+{
+  unsigned char *first = (unsigned char *)b + round_up(sizeof *b, LINE);
+  return (page *)(void *)first + i;
+}
+
+static page_rest *rest_at(const page_store *s, block *b, uint32_t i)
+{
+  unsigned char *first = (unsigned char *)page_at(b, b->pages);
+  return (page_rest *)(void *)(first + i * rest_bytes(s));
 }
 
 static void block_unlink(block **list, block *b)
@@ -49,16 +58,42 @@ static void block_push(block **list, block *b)
   *list = b;
 }
 
+/* The least index without a block; the directory grows if need be. */
+static int index_free(page_store *s, uint32_t *index)
+{
+  uint32_t i = 0;
+  while (i < s->blocks && s->page0[i] != 0)
+    i++;
+  if (i == s->blocks) {
+    uint32_t blocks = i < 4 ? 4 : 2 * i;
+    uintptr_t *more = realloc(s->page0, blocks * sizeof *more);
+    if (more == NULL)
+      return 0;
+    memset(more + i, 0, (blocks - i) * sizeof *more);
+    s->page0 = more;
+    s->blocks = blocks;
+  }
+  *index = i;
+  return i < MAX_BLOCKS;
+}
+
 static int block_new(page_store *s)
 {
-  size_t bytes = FIRST_BLOCK;
-  while (bytes < LAST_BLOCK && bytes < s->bytes)
-    bytes *= 2;
+  uint32_t index, pages = BLOCK_PAGES, first;
+  if (!index_free(s, &index))
+    return 0;
+  if (index < LEVELS)
+    pages = (uint32_t)1 << (FIRST_BITS + (index == 0 ? 0 : index - 1));
+  first = index >= LEVELS ? (index - LEVELS + 1) << BLOCK_BITS
+          : index == 0    ? 0
+                          : pages;
+  size_t bytes =
+      round_up(sizeof(block), LINE) + pages * (sizeof(page) + rest_bytes(s));
   block *b = os_table_alloc(bytes);
   if (b == NULL)
     return 0;
-  size_t room = bytes - round_up(sizeof *b, HOT);
-  *b = (block){.bytes = bytes, .cells = (uint32_t)(room / s->stride)};
+  *b = (block){.bytes = bytes, .index = index, .first = first, .pages = pages};
+  s->page0[index] = (uintptr_t)page_at(b, 0) - first * sizeof(page);
   s->bytes += bytes;
   block_push(&s->open, b);
   return 1;
@@ -70,27 +105,30 @@ page *page_alloc(page_store *s)
     return NULL;
   block *b = s->open;
   page *p = b->free;
-  if (p != NULL)
-    b->free = p->older;
-  else
-    p = page_at(s, b, b->used++);
-  if (++b->live == b->cells) {
+  if (p != NULL) {
+    b->free = rest_of(p)->older;
+  } else {
+    uint32_t i = b->used++;
+    p = page_at(b, i);
+    p->base.pExtra = rest_at(s, b, i) + 1;
+    rest_of(p)->block = b;
+    rest_of(p)->number = b->first + i;
+  }
+  if (++b->live == b->pages) {
     block_unlink(&s->open, b);
     block_push(&s->full, b);
   }
-  p->block = b;
-  p->base.pExtra = p + 1;
   return p;
 }
 
 void page_free(page_store *s, page *p)
 {
-  block *b = p->block;
-  if (b->live-- == b->cells) {
+  block *b = rest_of(p)->block;
+  if (b->live-- == b->pages) {
     block_unlink(&s->full, b);
     block_push(&s->open, b);
   }
-  p->older = b->free;
+  rest_of(p)->older = b->free;
   b->free = p;
 }
 
@@ -102,6 +140,7 @@ static void blocks_free(page_store *s, block **list, int all)
     if (b->live > 0 && !all)
       continue;
     block_unlink(list, b);
+    s->page0[b->index] = 0;
     s->bytes -= b->bytes;
     os_table_free(b, b->bytes);
   }
@@ -116,11 +155,12 @@ void page_store_free(page_store *s)
 {
   blocks_free(s, &s->open, 1);
   blocks_free(s, &s->full, 1);
+  free(s->page0);
 }
 
 /* -------------------------------------------------------------------- table */
 
-enum { FIRST_SLOTS_SHIFT = 5 };
+enum { FIRST_SLOT_BITS = 6, LINE_BITS = 3, MAX_SLOT_BITS = 31 };
 
 /* 1 << bits slots, all empty. */
 static int slots_alloc(page_table *t, uint32_t bits)
@@ -132,14 +172,14 @@ static int slots_alloc(page_table *t, uint32_t bits)
   memset(slots, 0, bytes);
   t->slots = slots;
   t->mask = ((uint32_t)1 << bits) - 1;
-  t->shift = 32 - bits;
+  t->shift = 32 + LINE_BITS - bits;
   return 1;
 }
 
 int page_table_init(page_table *t)
 {
   t->entries = 0;
-  return slots_alloc(t, FIRST_SLOTS_SHIFT);
+  return slots_alloc(t, FIRST_SLOT_BITS);
 }
 
 void page_table_free(page_table *t)
@@ -147,12 +187,12 @@ void page_table_free(page_table *t)
   os_table_free(t->slots, page_table_bytes(t));
 }
 
-static void slot_fill(page_table *t, uint32_t key, page *p)
+static void slot_fill(page_table *t, slot new)
 {
-  uint32_t i = page_table_home(t, key);
-  while (t->slots[i].page != NULL)
+  uint32_t i = page_table_home(t, new.key);
+  while (t->slots[i].number != 0)
     i = (i + 1) & t->mask;
-  t->slots[i] = (slot){.page = p, .key = key};
+  t->slots[i] = new;
 }
 
 /* Half full is when it is time to grow; without memory for that, full but for
@@ -160,31 +200,32 @@ static void slot_fill(page_table *t, uint32_t key, page *p)
 int page_table_reserve(page_table *t)
 {
   page_table old = *t;
+  uint32_t bits = 32 + LINE_BITS + 1 - old.shift;
   if (t->entries < t->mask / 2)
     return 1;
-  if (old.shift == 1 || !slots_alloc(t, 33 - old.shift))
+  if (bits > MAX_SLOT_BITS || !slots_alloc(t, bits))
     return t->entries + 1 < t->mask;
   for (uint32_t i = 0; i <= old.mask; i++)
-    if (old.slots[i].page != NULL)
-      slot_fill(t, old.slots[i].key, old.slots[i].page);
+    if (old.slots[i].number != 0)
+      slot_fill(t, old.slots[i]);
   page_table_free(&old);
   return 1;
 }
 
-void page_table_add(page_table *t, uint32_t key, page *p)
+void page_table_add(page_table *t, uint32_t key, const page *p)
 {
-  slot_fill(t, key, p);
+  slot_fill(t, (slot){.key = key, .number = rest_of(p)->number + 1});
   t->entries++;
 }
 
 void page_table_remove(page_table *t, uint32_t key)
 {
   uint32_t hole = page_table_home(t, key);
-  while (t->slots[hole].key != key || t->slots[hole].page == NULL)
+  while (t->slots[hole].key != key || t->slots[hole].number == 0)
     hole = (hole + 1) & t->mask;
   /* Move up each later one of the run that may stand in the hole: whose home
   ** is not between the hole and where it stands. */
-  for (uint32_t i = (hole + 1) & t->mask; t->slots[i].page != NULL;
+  for (uint32_t i = (hole + 1) & t->mask; t->slots[i].number != 0;
        i = (i + 1) & t->mask) {
     uint32_t home = page_table_home(t, t->slots[i].key);
     if (((i - home) & t->mask) < ((i - hole) & t->mask))
@@ -192,6 +233,6 @@ void page_table_remove(page_table *t, uint32_t key)
     t->slots[hole] = t->slots[i];
     hole = i;
   }
-  t->slots[hole].page = NULL;
+  t->slots[hole].number = 0;
   t->entries--;
 }

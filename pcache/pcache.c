@@ -20,8 +20,8 @@
 ** as by SQLite's built-in cache: that is what makes SQLite spill. createFlag 2
 ** fails when memory is out.
 **
-** A forked child must not use caches of its parent; to close them is harmless
-** (their memory is gone, what is left is freed).
+** A forked child has no use of its parent's caches, whose pages are gone there
+** (private.h); it may close them.
 */
 #include <string.h>
 
@@ -29,30 +29,30 @@
 #include "pages.h"
 #include "pcache.h"
 
+/* Rare paths stay out of the way of hits. */
+#define NOT_INLINE __attribute__((noinline))
+
 typedef struct cache {
   private_set set; /* first: what a hit looks at */
   page_table table;
-  uint32_t pinned;      /* pages */
-  uint32_t most;        /* cache_size, pages */
-  uint32_t most_pinned; /* from then on createFlag 1 means no */
-  uint32_t max_key;     /* no larger key is in the table */
-  unsigned generation;
-  page *newest; /* ring; newest->newer is the oldest */
+  uint32_t pins, unpins; /* pages pinned now: the difference. Two numbers, for
+                            one would make each call wait for the one before */
+  uint32_t most;         /* cache_size, pages */
+  uint32_t most_pinned;  /* from then on createFlag 1 means no */
+  uint32_t max_key;      /* no larger key is in the table */
+  page *newest;          /* ring; newest->newer is the oldest */
   page *hand;
   page_store pages;
 } cache;
 
 static struct {
   pagedb_pool *(*pool)(void);
-  const _Atomic unsigned *generation;
   _Atomic int active;
 } global;
 
-void pcache_setup(pagedb_pool *(*pool)(void),
-                  const _Atomic unsigned *generation)
+void pcache_setup(pagedb_pool *(*pool)(void))
 {
   global.pool = pool;
-  global.generation = generation;
 }
 
 int pcache_is_active(void)
@@ -60,16 +60,14 @@ int pcache_is_active(void)
   return atomic_load(&global.active);
 }
 
-/* 1 in a forked child, for a cache of its parent. */
-static inline int is_inherited(const cache *c)
-{
-  return c->generation !=
-         atomic_load_explicit(global.generation, memory_order_relaxed);
-}
-
 static inline uint32_t frames_of(const cache *c)
 {
   return atomic_load_explicit(&c->set.frames, memory_order_relaxed);
+}
+
+static inline uint32_t pinned_of(const cache *c)
+{
+  return c->pins - c->unpins;
 }
 
 static inline page *page_of(sqlite3_pcache_page *p)
@@ -94,30 +92,32 @@ static void note_table_bytes(cache *c)
 
 static void ring_enter(cache *c, page *p)
 {
+  page_rest *r = rest_of(p);
   if (c->newest == NULL) {
-    p->newer = p->older = p;
+    r->newer = r->older = p;
     c->hand = p;
   } else {
-    p->older = c->newest;
-    p->newer = c->newest->newer;
-    p->newer->older = p;
-    c->newest->newer = p;
+    r->older = c->newest;
+    r->newer = rest_of(c->newest)->newer;
+    rest_of(r->newer)->older = p;
+    rest_of(c->newest)->newer = p;
   }
   c->newest = p;
 }
 
 static void ring_leave(cache *c, page *p)
 {
-  if (p->newer == p) {
+  page_rest *r = rest_of(p);
+  if (r->newer == p) {
     c->newest = c->hand = NULL;
     return;
   }
   if (c->hand == p)
-    c->hand = p->newer;
+    c->hand = r->newer;
   if (c->newest == p)
-    c->newest = p->older;
-  p->older->newer = p->newer;
-  p->newer->older = p->older;
+    c->newest = r->older;
+  rest_of(r->older)->newer = r->newer;
+  rest_of(r->newer)->older = r->older;
 }
 
 /* ---------------------------------------------------------- pages that leave */
@@ -125,7 +125,7 @@ static void ring_leave(cache *c, page *p)
 /* The header goes; its frame has gone. */
 static void page_forget(cache *c, page *p)
 {
-  page_table_remove(&c->table, p->key);
+  page_table_remove(&c->table, rest_of(p)->key);
   ring_leave(c, p);
   page_free(&c->pages, p);
 }
@@ -151,14 +151,14 @@ static void leave_flush(cache *c, leaving *l)
 ** for it. */
 static void leave(cache *c, leaving *l, page *p)
 {
-  c->pinned -= (uint32_t)private_is_pinned(&p->cell);
+  c->unpins += (uint32_t)private_is_pinned(&p->cell);
   l->page[l->n] = p;
   l->cell[l->n++] = &p->cell;
   if (l->n == sizeof l->page / sizeof l->page[0])
     leave_flush(c, l);
 }
 
-static void page_drop(cache *c, page *p)
+NOT_INLINE static void page_drop(cache *c, page *p)
 {
   leaving l;
   l.n = 0;
@@ -177,7 +177,7 @@ static void sweep(cache *c)
 {
   page *p = c->newest;
   for (uint32_t n = c->table.entries; n > 0; n--) {
-    page *older = p->older;
+    page *older = rest_of(p)->older;
     if (is_taken(p))
       page_forget(c, p);
     p = older;
@@ -193,13 +193,13 @@ static void sweep(cache *c)
 static page *victim(cache *c)
 {
   for (uint64_t n = 2 * (uint64_t)c->table.entries;
-       n > 0 && frames_of(c) > c->pinned; n--) {
+       n > 0 && frames_of(c) > pinned_of(c); n--) {
     page *p = c->hand;
-    c->hand = p->newer;
+    c->hand = rest_of(p)->newer;
     if (private_is_pinned(&p->cell) || private_was_touched(&p->cell))
       continue;
     if (private_pin(&c->set, &p->cell)) {
-      c->pinned++;
+      c->pins++;
       return p;
     }
     page_forget(c, p);
@@ -221,7 +221,7 @@ static page *page_new(cache *c, private_need need)
     page_free(&c->pages, p);
     return NULL;
   }
-  c->pinned++;
+  c->pins++;
   return p;
 }
 
@@ -230,7 +230,7 @@ static page *page_recycled(cache *c)
 {
   page *p = c->set.purgeable ? victim(c) : NULL;
   if (p != NULL) {
-    page_table_remove(&c->table, p->key);
+    page_table_remove(&c->table, rest_of(p)->key);
     ring_leave(c, p);
   }
   return p;
@@ -239,9 +239,7 @@ static page *page_recycled(cache *c)
 static page *page_make(cache *c, uint32_t key, int create)
 {
   page *p = NULL;
-  if (is_inherited(c))
-    return NULL;
-  if (create == 1 && c->set.purgeable && c->pinned >= c->most_pinned)
+  if (create == 1 && c->set.purgeable && pinned_of(c) >= c->most_pinned)
     return NULL;
   if (c->table.entries > 2 * frames_of(c) + 64)
     sweep(c);
@@ -257,7 +255,7 @@ static page *page_make(cache *c, uint32_t key, int create)
     p = page_new(c, PRIVATE_MUST);
   if (p == NULL)
     return NULL;
-  p->key = key;
+  rest_of(p)->key = key;
   memset(p->base.pExtra, 0, sizeof(void *));
   page_table_add(&c->table, key, p);
   ring_enter(c, p);
@@ -292,7 +290,7 @@ static sqlite3_pcache *x_create(int page_size, int extra, int purgeable)
   if (c == NULL)
     return NULL;
   memset(c, 0, sizeof *c);
-  c->generation = atomic_load(global.generation);
+  c->most = purgeable ? 0 : UINT32_MAX;
   page_store_init(&c->pages, (size_t)extra);
   if (page_table_init(&c->table)) {
     note_table_bytes(c);
@@ -310,41 +308,66 @@ static int x_pagecount(sqlite3_pcache *sc)
   return (int)frames_of((cache *)sc);
 }
 
+/* The page is not there: make it, if that is wished. */
+NOT_INLINE static sqlite3_pcache_page *fetch_new(cache *c, uint32_t key,
+                                                 int create)
+{
+  page *p = create == 0 ? NULL : page_make(c, key, create);
+  return p == NULL ? NULL : &p->base;
+}
+
+static sqlite3_pcache_page *fetch_pinned(cache *c, page *p)
+{
+  private_touch(&p->cell);
+  c->pins++;
+  count(&c->set.hits);
+  return &p->base;
+}
+
+/* The pool is about to take its frame, or took it. */
+NOT_INLINE static sqlite3_pcache_page *fetch_slowly(cache *c, page *p,
+                                                    uint32_t key, int create)
+{
+  if (private_pin_slowly(&c->set, &p->cell))
+    return fetch_pinned(c, p);
+  page_forget(c, p);
+  return fetch_new(c, key, create);
+}
+
 static sqlite3_pcache_page *x_fetch(sqlite3_pcache *sc, unsigned key,
                                     int create)
 {
   cache *c = (cache *)sc;
-  page *p = page_table_find(&c->table, key);
-  if (p != NULL) {
-    if (private_is_pinned(&p->cell)) {
-      count(&c->set.hits);
-      return &p->base;
-    }
-    if (!is_inherited(c) && private_pin(&c->set, &p->cell)) {
-      private_touch(&p->cell);
-      c->pinned++;
-      count(&c->set.hits);
-      return &p->base;
-    }
-    if (is_inherited(c))
-      return NULL;
-    page_forget(c, p);
+  page *p = page_table_find(&c->table, &c->pages, key);
+  if (p == NULL)
+    return fetch_new(c, key, create);
+  if (private_is_pinned(&p->cell)) {
+    count(&c->set.hits);
+    return &p->base;
   }
-  p = create == 0 ? NULL : page_make(c, key, create);
-  return p == NULL ? NULL : &p->base;
+  if (private_pin_quickly(&c->set, &p->cell))
+    return fetch_pinned(c, p);
+  return fetch_slowly(c, p, key, create);
+}
+
+NOT_INLINE static void unpin_slowly(cache *c, page *p)
+{
+  if (private_unpin_slowly(&c->set, &p->cell))
+    c->unpins++;
+  else
+    page_drop(c, p);
 }
 
 static void x_unpin(sqlite3_pcache *sc, sqlite3_pcache_page *sp, int discard)
 {
   cache *c = (cache *)sc;
   page *p = page_of(sp);
-  if (is_inherited(c))
-    return;
-  if (discard || (c->set.purgeable && (frames_of(c) > c->most ||
-                                       !private_unpin(&c->set, &p->cell))))
+  if (discard || frames_of(c) > c->most)
     page_drop(c, p);
-  else if (c->set.purgeable)
-    c->pinned--;
+  else if (private_unpin_quickly(&c->set, &p->cell))
+    c->unpins++;
+  else
+    unpin_slowly(c, p);
 }
 
 static void x_rekey(sqlite3_pcache *sc, sqlite3_pcache_page *sp,
@@ -352,13 +375,13 @@ static void x_rekey(sqlite3_pcache *sc, sqlite3_pcache_page *sp,
 {
   cache *c = (cache *)sc;
   page *p = page_of(sp);
-  page *other = page_table_find(&c->table, new_key);
-  if (is_inherited(c) || other == p)
+  page *other = page_table_find(&c->table, &c->pages, new_key);
+  if (other == p)
     return;
   if (other != NULL)
     page_drop(c, other);
   page_table_remove(&c->table, old_key);
-  p->key = new_key;
+  rest_of(p)->key = new_key;
   page_table_add(&c->table, new_key, p);
   if (new_key > c->max_key)
     c->max_key = new_key;
@@ -368,8 +391,8 @@ static void truncate_all(cache *c, uint32_t limit, leaving *l)
 {
   page *p = c->newest;
   for (uint32_t n = c->table.entries; n > 0; n--) {
-    page *older = p->older;
-    if (p->key >= limit)
+    page *older = rest_of(p)->older;
+    if (rest_of(p)->key >= limit)
       leave(c, l, p);
     p = older;
   }
@@ -379,7 +402,7 @@ static void x_truncate(sqlite3_pcache *sc, unsigned limit)
 {
   cache *c = (cache *)sc;
   leaving l;
-  if (limit > c->max_key || is_inherited(c))
+  if (limit > c->max_key)
     return;
   l.n = 0;
   l.give_back = 0;
@@ -388,7 +411,7 @@ static void x_truncate(sqlite3_pcache *sc, unsigned limit)
   } else {
     /* Not many keys: ask for each. */
     for (uint32_t key = limit; key - limit <= c->max_key - limit; key++) {
-      page *p = page_table_find(&c->table, key);
+      page *p = page_table_find(&c->table, &c->pages, key);
       if (p != NULL)
         leave(c, &l, p);
     }
@@ -415,16 +438,17 @@ static void enforce(cache *c, uint32_t most, int give_back)
 static void x_cachesize(sqlite3_pcache *sc, int pages)
 {
   cache *c = (cache *)sc;
+  if (!c->set.purgeable)
+    return;
   c->most = pages < 0 ? 0 : (uint32_t)pages;
   c->most_pinned = (uint32_t)((uint64_t)c->most * 9 / 10);
-  if (c->set.purgeable && !is_inherited(c))
-    enforce(c, c->most, 0);
+  enforce(c, c->most, 0);
 }
 
 static void x_shrink(sqlite3_pcache *sc)
 {
   cache *c = (cache *)sc;
-  if (!c->set.purgeable || is_inherited(c))
+  if (!c->set.purgeable)
     return;
   enforce(c, 0, 1);
   sweep(c);
@@ -434,8 +458,7 @@ static void x_destroy(sqlite3_pcache *sc)
 {
   cache *c = (cache *)sc;
   x_truncate(sc, 0);
-  if (!is_inherited(c))
-    private_close(&c->set);
+  private_close(&c->set);
   page_store_free(&c->pages);
   page_table_free(&c->table);
   os_aligned_free(c);

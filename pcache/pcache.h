@@ -9,20 +9,15 @@
 #define PCACHE_H
 
 #include <sqlite3.h>
-#include <stdatomic.h>
 
 #include "../core/pagedb.h"
 
 /* What goes to sqlite3_config(SQLITE_CONFIG_PCACHE2, ...). */
 extern const sqlite3_pcache_methods2 pcache_methods;
 
-/*
-** Before sqlite3_config: where the pool comes from (NULL from it: no memory),
-** and a number that is another one in a forked child, where caches of the
-** parent must not be touched. Both stay.
-*/
-void pcache_setup(pagedb_pool *(*pool)(void),
-                  const _Atomic unsigned *generation);
+/* Before sqlite3_config: where the pool comes from. NULL from it: no memory. In
+** a forked child it is another pool. */
+void pcache_setup(pagedb_pool *(*pool)(void));
 
 /* 1 between xInit and xShutdown: an SQLite of this process uses the methods. */
 int pcache_is_active(void);

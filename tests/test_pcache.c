@@ -22,7 +22,6 @@
 enum { PAGE = 4096, EXTRA = 224 };
 
 static pagedb_pool *pool;
-static _Atomic unsigned generation;
 static const sqlite3_pcache_methods2 *const m = &pcache_methods;
 
 static pagedb_pool *the_pool(void)
@@ -34,7 +33,7 @@ static void pool_begin(uint64_t capacity, uint64_t reserve)
 {
   pagedb_pool_options o = {.capacity = capacity, .reserve = reserve};
   ok(pagedb_pool_open(&o, &pool));
-  pcache_setup(the_pool, &generation);
+  pcache_setup(the_pool);
   assert_int_equal(m->xInit(m->pArg), SQLITE_OK);
   assert_true(pcache_is_active());
 }
@@ -531,7 +530,7 @@ static void test_fork(void **state)
   assert_true(pid >= 0);
   if (pid == 0) {
     pagedb_pool_options o = {.capacity = 64 * PAGE};
-    atomic_fetch_add(&generation, 1);
+    pagedb_pool_forked(pool);
     if (pagedb_pool_open(&o, &pool) != PAGEDB_OK)
       _exit(1);
     if (m->xFetch(c, 2, 2) != NULL || m->xFetch(c, 3, 2) != NULL)
