@@ -127,9 +127,10 @@ $(LIB) $(SQLIB):
 	rm -f $@
 	$(AR) rcs $@ $^
 
-# Nothing but libc at run time, and no symbol but the entry points.
+# Nothing but libc at run time, and no symbol but the entry points. Never
+# unloaded: SQLite keeps pointers to it.
 $(SO): $(LOADED) $(LIB)
-	$(CC) $(ALL) -shared $^ -o $@ -Wl,--exclude-libs,ALL $(LIBS)
+	$(CC) $(ALL) -shared $^ -o $@ -Wl,--exclude-libs,ALL -Wl,-z,nodelete $(LIBS)
 
 $(TOOL): $(TOOLOBJ) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm

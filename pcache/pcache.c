@@ -47,7 +47,7 @@ typedef struct cache {
 
 static struct {
   pagedb_pool *(*pool)(void);
-  _Atomic int active;
+  _Atomic int active; /* how many SQLites have begun with it */
 } global;
 
 void pcache_setup(pagedb_pool *(*pool)(void))
@@ -57,7 +57,7 @@ void pcache_setup(pagedb_pool *(*pool)(void))
 
 int pcache_is_active(void)
 {
-  return atomic_load(&global.active);
+  return atomic_load(&global.active) > 0;
 }
 
 static inline uint32_t frames_of(const cache *c)
@@ -273,14 +273,14 @@ static int x_init(void *arg)
   (void)arg;
   if (global.pool() == NULL)
     return SQLITE_NOMEM;
-  atomic_store(&global.active, 1);
+  atomic_fetch_add(&global.active, 1);
   return SQLITE_OK;
 }
 
 static void x_shutdown(void *arg)
 {
   (void)arg;
-  atomic_store(&global.active, 0);
+  atomic_fetch_sub(&global.active, 1);
 }
 
 static sqlite3_pcache *x_create(int page_size, int extra, int purgeable)

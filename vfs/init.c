@@ -6,10 +6,13 @@
 **   sqlite3_pagedbnamed_init  loaded: VFS registered by name only
 **   pagedb_register           linked
 **   pagedb_extra_init         compiled in, -DSQLITE_EXTRA_INIT
+**   pagedb_install            the page cache, before SQLite begins or between
+**                             shutdown and initialize
+**   at_load                   the same, when the library comes early: LD_PRELOAD
 **
 ** Environment, read at registration: PAGEDB_POOL_SIZE (bytes, or with KiB, MiB,
 ** GiB), PAGEDB_FETCH=off (pages by copy, not by pin), PAGEDB_STAMP=off (new
-** databases are plain), PAGEDB_DIRECT=auto|required|off.
+** databases are plain), PAGEDB_DIRECT=auto|required|off, PAGEDB_PCACHE=on|off.
 */
 #define PAGEDB_SQLITE_API_HERE
 #include <stdlib.h>
@@ -18,6 +21,8 @@
 #include <sqlite3ext.h>
 SQLITE_EXTENSION_INIT1
 
+#include "../pcache/pcache.h"
+#include "host.h"
 #include "pagedb_sqlite.h"
 #include "vfs_int.h"
 
@@ -41,17 +46,31 @@ static void check_switch(const char *name)
                 name, v);
 }
 
-static void read_environment(void)
+static int switch_is(const char *name, const char *value)
 {
-  check_switch("PAGEDB_STAMP");
-  check_switch("PAGEDB_FETCH");
+  const char *v = getenv(name);
+  return v != NULL && strcmp(v, value) == 0;
+}
+
+/* 0: what PAGEDB_POOL_SIZE says is no size. Calls nothing of SQLite. */
+static int read_pool_size(void)
+{
   const char *size = getenv("PAGEDB_POOL_SIZE");
   sqlite3_int64 bytes = size == NULL ? 0 : parse_bytes(size);
   if (bytes >= 65536)
     pagedb_globals.pool_bytes = (uint64_t)bytes;
-  else if (size != NULL)
+  return size == NULL || bytes >= 65536;
+}
+
+static void read_environment(void)
+{
+  check_switch("PAGEDB_STAMP");
+  check_switch("PAGEDB_FETCH");
+  check_switch("PAGEDB_PCACHE");
+  if (!read_pool_size())
     sqlite3_log(SQLITE_WARNING,
-                "pagedb: PAGEDB_POOL_SIZE=%s is not a size: ignored", size);
+                "pagedb: PAGEDB_POOL_SIZE=%s is not a size: ignored",
+                getenv("PAGEDB_POOL_SIZE"));
 }
 
 /*
@@ -63,8 +82,7 @@ static void read_environment(void)
 static void allow_fetch(sqlite3 *db)
 {
   sqlite3_file *f = NULL;
-  const char *fetch = getenv("PAGEDB_FETCH");
-  if ((fetch != NULL && strcmp(fetch, "off") == 0) ||
+  if (switch_is("PAGEDB_FETCH", "off") ||
       sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f) !=
           SQLITE_OK ||
       conn_of(f) == NULL)
@@ -86,15 +104,139 @@ static int connection_opened(sqlite3 *db, char **message,
   return rc;
 }
 
+/* --------------------------------------------------------------- page cache */
+
+/* The SQLite that has our page cache. */
+static struct {
+  int done;
+  const void *base; /* host.base */
+} installed;
+
+/* What was registered: to be done again after a shutdown. */
+static enum { NOT_REGISTERED, BY_NAME, AS_DEFAULT } registered;
+static int for_every_connection;
+
+/* Bytes that SQLite holds without any connection: less than this. The least that
+** a connection takes is some thousands. */
+enum { NO_CONNECTION = 1024 };
+
+/* A function of the SQLite that loaded us; NULL: none did yet. */
+static const void *host_routine(void)
+{
+  const void *p = NULL;
+#ifndef SQLITE_CORE
+  if (sqlite3_api != NULL) {
+    int (*routine)(void) = sqlite3_api->libversion_number;
+    memcpy(&p, &routine, sizeof p);
+  }
+#endif
+  return p;
+}
+
+/* Another SQLite of this process may have it, and this one not. */
+static int pcache_is_ours(void)
+{
+  return installed.done && host_base(host_routine()) == installed.base &&
+         pcache_is_active();
+}
+
+/* Hand the methods over: to an SQLite that has not begun. */
+static int configure(const host *h)
+{
+  read_pool_size();
+  pcache_setup(pool_get);
+  int rc = h->config(SQLITE_CONFIG_PCACHE2, &pcache_methods);
+  if (rc == SQLITE_OK) {
+    installed.done = 1;
+    installed.base = h->base;
+  }
+  return rc;
+}
+
+static int watch_connections(void)
+{
+  for_every_connection = 1;
+  return sqlite3_auto_extension((void (*)(void))connection_opened);
+}
+
+/* NULL, or why SQLite must not be shut down. */
+static const char *in_use(const host *h)
+{
+  void *p = h->malloc(64);
+  sqlite3_int64 used = h->memory_used();
+  h->free(p);
+  if (used == 0)
+    return "SQLite has begun, and keeps no count of its memory, by which one "
+           "could tell that no connection is open: install the page cache "
+           "before the first connection";
+  if (used - 64 > NO_CONNECTION)
+    return "a connection is open (or memory of sqlite3_malloc is held): close "
+           "it first";
+  return NULL;
+}
+
+/* Shut SQLite down, hand the methods over, and restore what went with it. */
+static int reconfigure(const host *h)
+{
+  int rc = h->shutdown();
+  if (rc == SQLITE_OK)
+    rc = configure(h);
+  int began = h->initialize();
+  if (rc == SQLITE_OK)
+    rc = began;
+  if (began == SQLITE_OK && registered != NOT_REGISTERED)
+    began = vfs_register(NULL, registered == AS_DEFAULT);
+  if (began == SQLITE_OK && for_every_connection)
+    began = watch_connections();
+  return rc == SQLITE_OK ? began : rc;
+}
+
+EXPORT int pagedb_install(const char **why)
+{
+  host h;
+  const char *reason = NULL;
+  int rc = SQLITE_OK;
+  if (!host_find(host_routine(), &h)) {
+    rc = SQLITE_ERROR;
+    reason = "sqlite3_config of the program's SQLite is not to be found";
+  } else if (!installed.done || installed.base != h.base) {
+    rc = configure(&h);
+    if (rc == SQLITE_MISUSE) {
+      reason = in_use(&h);
+      rc = reason == NULL ? reconfigure(&h) : SQLITE_BUSY;
+    }
+    if (rc != SQLITE_OK && reason == NULL)
+      reason = "SQLite refused";
+  }
+  if (why != NULL)
+    *why = reason;
+  return rc;
+}
+
+/* ------------------------------------------------------------- registration */
+
 static int start(int make_default)
 {
   if (sqlite3_libversion_number() < OLDEST_SQLITE)
     return SQLITE_ERROR;
   read_environment();
-  return vfs_register(NULL, make_default);
+  pagedb_globals.pcache_is_ours = pcache_is_ours;
+  int rc = vfs_register(NULL, make_default);
+  if (rc == SQLITE_OK)
+    registered = make_default ? AS_DEFAULT : BY_NAME;
+  return rc;
 }
 
 #ifndef SQLITE_CORE
+
+/* The library may come before SQLite begins: by LD_PRELOAD, or dlopen'd early.
+** Where it comes later, this is refused, and nothing has changed. */
+__attribute__((constructor)) static void at_load(void)
+{
+  host h;
+  if (switch_is("PAGEDB_PCACHE", "on") && host_find(NULL, &h))
+    configure(&h);
+}
 
 static int load(sqlite3 *db, char **message, const sqlite3_api_routines *api,
                 int make_default)
@@ -108,9 +250,13 @@ static int load(sqlite3 *db, char **message, const sqlite3_api_routines *api,
   }
   int rc = start(make_default);
   if (rc == SQLITE_OK)
-    rc = sqlite3_auto_extension((void (*)(void))connection_opened);
+    rc = watch_connections();
   if (rc == SQLITE_OK)
     rc = sql_register(db, message);
+  if (rc == SQLITE_OK && switch_is("PAGEDB_PCACHE", "on") && !pcache_is_ours())
+    sqlite3_log(SQLITE_WARNING,
+                "pagedb: PAGEDB_PCACHE=on, but this SQLite had begun before "
+                "page-db came: its built-in page cache stays");
   return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;
 }
 
@@ -135,11 +281,17 @@ int sqlite3_pagedbnamed_init(sqlite3 *db, char **message,
 
 int pagedb_register(int make_default)
 {
+  /* Where it is too late for it, the built-in page cache stays. */
+  if (make_default && !installed.done && !switch_is("PAGEDB_PCACHE", "off")) {
+    host h;
+    host_find(NULL, &h);
+    configure(&h);
+  }
   int rc = sqlite3_initialize();
   if (rc == SQLITE_OK)
     rc = start(make_default);
   if (rc == SQLITE_OK)
-    rc = sqlite3_auto_extension((void (*)(void))connection_opened);
+    rc = watch_connections();
   return rc;
 }
 
