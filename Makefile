@@ -170,7 +170,7 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. The
 # sanitizers run them.
-FORKING := $(addprefix $(OUT)/test_,vfs_damage vfs_process vfs_state vfs_threads pcache)
+FORKING := $(addprefix $(OUT)/test_,vfs_damage vfs_process vfs_state vfs_threads pcache pcache_sql)
 
 check-valgrind: variant
 	PAGEDB_TEST_SCALE=small \

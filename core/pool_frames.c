@@ -182,7 +182,8 @@ static void frame_decommit(pagedb_pool *p, frame *f)
 
 void pool_note_over(pagedb_pool *p)
 {
-  int slow = p->used > p->capacity ? POOL_OVER : POOL_FAST;
+  int slow =
+      p->used > p->capacity || private_owed(p) != NULL ? POOL_OVER : POOL_FAST;
   if (atomic_load_explicit(&p->slow, memory_order_relaxed) != slow)
     atomic_store_explicit(&p->slow, slow, memory_order_relaxed);
 }
@@ -464,13 +465,8 @@ int frames_shrink(pagedb_session *s)
 {
   pagedb_pool *p = s->pool;
   while (p->used > p->capacity) {
-    uint32_t c = CLASS_MIN;
-    while (c <= CLASS_MAX && p->free[c] == NULL)
-      c++;
-    if (c <= CLASS_MAX) {
-      frame_retire(p, p->free[c]);
+    if (retire_free_others(p, ANY_CLASS))
       continue;
-    }
     unsigned unwritten;
     unsigned wrote = 0;
     uint64_t over = p->used - p->capacity;

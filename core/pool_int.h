@@ -226,7 +226,11 @@ struct pagedb_pool {
 };
 
 /* Why private frames are to be pinned and unpinned slowly. */
-enum pool_slow { POOL_FAST, POOL_OVER /* used > capacity */, POOL_FORKED };
+enum pool_slow {
+  POOL_FAST,
+  POOL_OVER, /* used > capacity, or excess that others owe (private_owed) */
+  POOL_FORKED
+};
 
 static inline frame *frame_at(const pagedb_pool *p, uint32_t loc)
 {
@@ -333,7 +337,8 @@ unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n);
 /* Under the lock: give frames back until used <= capacity, as far as pins and
 ** dirty pages allow. May release the lock. */
 int frames_shrink(pagedb_session *s);
-/* Under the lock, after used or capacity changed otherwise than by a get. */
+/* Under the lock, after used, capacity or excess changed otherwise than by a
+** get within the budget. */
 void pool_note_over(pagedb_pool *p);
 void frames_free(pagedb_pool *p);
 
@@ -365,6 +370,9 @@ int discard_pages(pagedb_owner *o, uint64_t first, int orphans);
 
 /* Under the lock: excess becomes budget, as far as there is room. */
 void private_settle(private_set *s);
+/* Under the lock: a set that has excess and not its share of the budget; NULL:
+** none. */
+private_set *private_owed(const pagedb_pool *p);
 /* What the hand does with a private frame: look (and take its reference bit),
 ** claim, look again after the fence, and let go or take. */
 int private_is_victim(frame *f);

@@ -161,6 +161,8 @@ void *private_get(private_set *s, private_cell *c, private_need need)
     f = get_outside(s);
   if (f != NULL)
     data = cell_fill(s, c, f);
+  if (c->apart)
+    pool_note_over(s->pool);
   pthread_mutex_unlock(&s->pool->lock);
   return data;
 }
@@ -174,6 +176,25 @@ void private_settle(private_set *s)
     count_add(&s->excess, -1);
     p->excess -= set_bytes(s);
     p->used += set_bytes(s);
+  }
+}
+
+private_set *private_owed(const pagedb_pool *p)
+{
+  private_set *s = p->excess == 0 ? NULL : p->sets;
+  while (s != NULL && (atomic_load(&s->excess) == 0 || has_its_share(s)))
+    s = s->next;
+  return s;
+}
+
+/* Room is first for the excess of those who have it only because others had
+** everything pinned. */
+static void pay_debts(pagedb_pool *p)
+{
+  private_set *s = private_owed(p);
+  while (s != NULL && p->used + set_bytes(s) <= p->capacity) {
+    private_settle(s);
+    s = private_owed(p);
   }
 }
 
@@ -199,6 +220,7 @@ static void drop_one(private_set *s, private_cell *c, int give_back)
     return;
   bytes_leave(s);
   count_add(&s->frames, -1);
+  pay_debts(p);
   if (f->slab == NULL) {
     os_aligned_free(((loose *)(void *)f)->data);
     free(f);
@@ -235,15 +257,21 @@ int private_pin_slowly(private_set *s, private_cell *c)
   return here;
 }
 
+/* Under the lock: whether an unpinned frame of the set may stay. */
+static int may_keep(private_set *s, const private_cell *c)
+{
+  private_settle(s);
+  return atomic_load(&s->excess) == 0 && s->pool->used <= s->pool->capacity &&
+         private_owed(s->pool) == NULL && c->frame->slab != NULL;
+}
+
 int private_unpin_slowly(private_set *s, private_cell *c)
 {
   pagedb_pool *p = s->pool;
   int keep = 1;
   if (s->purgeable && !is_forked(s)) {
     pthread_mutex_lock(&p->lock);
-    private_settle(s);
-    keep = atomic_load(&s->excess) == 0 && p->used <= p->capacity &&
-           c->frame->slab != NULL;
+    keep = may_keep(s, c);
     if (keep && c->apart) {
       frame_enter(p, c->frame);
       c->apart = 0;

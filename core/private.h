@@ -10,9 +10,10 @@
 **
 ** BUDGET. Frames of a purgeable set are in the pool's budget. When everything
 ** in it is pinned, a frame that must be had is made beyond it: the set's
-** excess, which is given back with its next unpins. A set that holds three
-** quarters of a full budget takes nothing from others any more: it lives on its
-** own pages, or on excess. Frames of a set that is not purgeable are outside of
+** excess, which is given back with the next unpins: of the set itself, and of
+** the others as well. A set that holds three quarters of a full budget takes
+** nothing from others any more: it lives on its own pages, or on excess that
+** only its own unpins pay for. Frames of a set that is not purgeable are outside of
 ** the budget, counted, and no victims.
 **
 ** PINS. A frame is got pinned. Once it is unpinned the hand may take it at any
