@@ -4,7 +4,8 @@
 #   make demo         install what it needs, and show the main job
 #   make check        install what is missing (deps), then all tests: check-quick,
 #                     sanitizers, valgrind, model, fuzz
-#   make check-quick  all tests once, the example, format of the sources
+#   make check-quick  all tests once, those of the VFS again with our page cache,
+#                     the example, format of the sources
 #   make check-asan check-ubsan check-tsan check-valgrind
 #   make check-model  the frame protocol, checked by Spin
 #   make check-fuzz   FUZZ_SECONDS (20) of each fuzz target; FUZZ_SECONDS=3600 by hand
@@ -157,7 +158,11 @@ $(BENCH): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
 check-quick: $(PRODUCTS) variant check-format check-header
 	tests/run_example.sh $(EXAMPLE)
 	$(if $(HAVE_SQLITE),tests/tool.sh build)
+	$(if $(HAVE_SQLITE),tests/pcache_routes.sh build)
 	PAGEDB_TRANSACTIONS=100 PAGEDB_KILLS=30 tests/run.sh $(OUT) $(TESTS)
+	PAGEDB_PCACHE=on PAGEDB_TRANSACTIONS=30 PAGEDB_KILLS=10 PAGEDB_TEST_SCALE=small \
+	  tests/run.sh $(OUT) $(filter %/test_vfs_equal %/test_vfs_process %/test_vfs_state \
+	  %/test_vfs_threads,$(TESTS))
 
 # 1000 transactions a mode, 200 kills; PAGEDB_TRANSACTIONS, PAGEDB_KILLS by hand.
 check-process: $(OUT)/test_vfs_process

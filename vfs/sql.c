@@ -403,6 +403,26 @@ static int stats_latency(rows *out)
   return rc;
 }
 
+static int stats_pcache(rows *out, const pagedb_pool_stats *p)
+{
+  const struct {
+    const char *name;
+    uint64_t value;
+  } all[] = {{"pcache_pages", p->private_pages},
+             {"pcache_bytes", p->private_bytes},
+             {"pcache_outside_bytes", p->outside_bytes},
+             {"pcache_excess_bytes", p->excess_bytes},
+             {"pcache_table_bytes", p->private_table_bytes},
+             {"pcache_hits", p->private_hits},
+             {"pcache_misses", p->private_misses},
+             {"pcache_taken", p->private_taken},
+             {"pcache_excesses", p->private_excesses}};
+  int rc = SQLITE_OK;
+  for (size_t i = 0; i < sizeof all / sizeof all[0] && rc == SQLITE_OK; i++)
+    rc = stat_add(out, all[i].name, all[i].value);
+  return rc;
+}
+
 static int stats_gather(sqlite3 *db, const char *schema, rows *out,
                         char **message)
 {
@@ -441,20 +461,13 @@ static int stats_gather(sqlite3 *db, const char *schema, rows *out,
       {"failures_magic", atomic_load(&g->failures[PAGEDB_EMAGIC])},
       {"failures_version", atomic_load(&g->failures[PAGEDB_EVERSION])},
       {"failures_crc", atomic_load(&g->failures[PAGEDB_ECRC])},
-      {"failures_page_id", atomic_load(&g->failures[PAGEDB_EPAGEID])},
-      {"pcache_pages", p.private_pages},
-      {"pcache_bytes", p.private_bytes},
-      {"pcache_outside_bytes", p.outside_bytes},
-      {"pcache_excess_bytes", p.excess_bytes},
-      {"pcache_table_bytes", p.private_table_bytes},
-      {"pcache_hits", p.private_hits},
-      {"pcache_misses", p.private_misses},
-      {"pcache_taken", p.private_taken},
-      {"pcache_excesses", p.private_excesses}};
+      {"failures_page_id", atomic_load(&g->failures[PAGEDB_EPAGEID])}};
   int rc = SQLITE_OK;
   for (size_t i = 0; i < sizeof all / sizeof all[0] && rc == SQLITE_OK; i++)
     rc = stat_add(out, all[i].name, all[i].value);
-  return rc == SQLITE_OK ? stats_latency(out) : rc;
+  if (rc == SQLITE_OK)
+    rc = stats_latency(out);
+  return rc == SQLITE_OK ? stats_pcache(out, &p) : rc;
 }
 
 static void stats_column(sqlite3_context *ctx, const rows *all, const void *row,
