@@ -326,6 +326,36 @@ static void test_large_transactions(void **state)
   db_remove(p);
 }
 
+/* With every frame pinned, a page is read straight into the private cache. */
+static void test_straight_read(void **state)
+{
+  (void)state;
+  const char *p[3] = {db_path("greedy"), db_path("second"), db_path("reader")};
+  sqlite3 *db[3];
+  for (unsigned i = 0; i < 3; i++) {
+    db[i] = db_open(p[i], "pagedb");
+    run(db[i],
+        "PRAGMA cache_spill=OFF; PRAGMA mmap_size=0; PRAGMA cache_size=5;"
+        "CREATE TABLE t(a INTEGER PRIMARY KEY, b); WITH RECURSIVE n(i) AS "
+        "(VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
+        "INSERT INTO t(b) SELECT printf('%%.*c', 1000, 'x') FROM n");
+  }
+  run(db[0], "PRAGMA pagedb_pool_size='64KiB'; BEGIN; UPDATE t SET b = b || 1");
+  run(db[1], "BEGIN; UPDATE t SET b = b || 1");
+  int64_t bounces = stat_of(db[2], "bounces");
+  int64_t exhausted = stat_of(db[2], "exhausted");
+  assert_int_equal(get_int(db[2], "SELECT sum(length(b)) FROM t"), 500000);
+  assert_true(stat_of(db[2], "exhausted") > exhausted + 50);
+  assert_int_equal(stat_of(db[2], "bounces"), bounces);
+  run(db[0], "COMMIT; PRAGMA pagedb_pool_size='64MiB'");
+  run(db[1], "COMMIT");
+  for (unsigned i = 0; i < 3; i++) {
+    db_close(db[i]);
+    assert_whole(p[i], 1);
+    db_remove(p[i]);
+  }
+}
+
 /* --------------------------------------------------------------------- fork */
 
 static sqlite3 *inherited;
@@ -364,6 +394,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_small_budget),
       cmocka_unit_test(test_large_transactions),
+      cmocka_unit_test(test_straight_read),
       cmocka_unit_test(test_fork),
   };
   const struct CMUnitTest first[] = {cmocka_unit_test(test_install)};
