@@ -88,11 +88,10 @@ static uint32_t slab_units(uint32_t class)
   return class > UNIT_SHIFT ? (uint32_t)1 << (class - UNIT_SHIFT) : 1;
 }
 
-static void slab_free(pagedb_pool *p, slab *s)
+/* Free the slab that *link, of its class's list, names. */
+static void slab_free(pagedb_pool *p, slab **link)
 {
-  slab **link = &p->slabs[s->class];
-  while (*link != s)
-    link = &(*link)->next;
+  slab *s = *link;
   *link = s->next;
   uint32_t first = s->loc >> (UNIT_SHIFT - LOC_SHIFT);
   for (uint32_t i = 0; i < slab_units(s->class); i++)
@@ -101,19 +100,20 @@ static void slab_free(pagedb_pool *p, slab *s)
   free(s);
 }
 
-/* Return the addresses of wholly spare slabs of every class. */
-static int slabs_sweep(pagedb_pool *p)
+int slabs_sweep(pagedb_pool *p)
 {
   int freed = 0;
   for (int class = CLASS_MIN; class <= CLASS_MAX; class ++) {
-    slab *next;
-    for (slab *s = p->slabs[class]; s != NULL; s = next) {
-      next = s->next;
-      if (s->spare != s->frames)
+    slab **link = &p->slabs[class];
+    while (*link != NULL) {
+      slab *s = *link;
+      if (s->spare != s->frames) {
+        link = &s->next;
         continue;
+      }
       for (uint32_t i = 0; i < s->frames; i++)
         list_remove(&p->spare[class], &s->frame[i]);
-      slab_free(p, s);
+      slab_free(p, link);
       freed = 1;
     }
   }
@@ -155,7 +155,7 @@ void frames_free(pagedb_pool *p)
 {
   for (int class = CLASS_MIN; class <= CLASS_MAX; class ++)
     while (p->slabs[class] != NULL)
-      slab_free(p, p->slabs[class]);
+      slab_free(p, &p->slabs[class]);
 }
 
 /* ------------------------------------------------------------ frame states */
@@ -168,16 +168,37 @@ void frame_put(pagedb_pool *p, frame *f)
   list_push(&p->free[f->slab->class], f);
 }
 
-/* A frame gives its memory back. Frames smaller than a page of the system
-** share one, which goes back when the whole slab is spare. */
-static void frame_decommit(pagedb_pool *p, frame *f)
+static int by_place(const void *a, const void *b)
 {
-  slab *s = f->slab;
-  spare_put(p, f);
-  if (frame_bytes(f) >= 4096)
-    os_decommit(frame_data(p, f->loc), frame_bytes(f));
-  else if (s->spare == s->frames)
+  uint32_t x = (*(frame *const *)a)->loc, y = (*(frame *const *)b)->loc;
+  return x < y ? -1 : x > y;
+}
+
+/* Frames smaller than a page of the system share one, which goes back when the
+** whole slab is spare. */
+static void decommit_small(pagedb_pool *p, const slab *s)
+{
+  if (s->spare == s->frames)
     os_decommit(frame_data(p, s->loc), (size_t)1 << UNIT_SHIFT);
+}
+
+void frames_decommit(pagedb_pool *p, frame **f, unsigned n)
+{
+  for (unsigned i = 0; i < n; i++)
+    spare_put(p, f[i]);
+  qsort(f, n, sizeof *f, by_place);
+  for (unsigned i = 0, next; i < n; i = next) {
+    size_t bytes = frame_bytes(f[i]);
+    next = i + 1;
+    while (next < n && f[next]->slab->class == f[i]->slab->class &&
+           f[next]->loc == f[i]->loc + (bytes >> LOC_SHIFT))
+      bytes += frame_bytes(f[next++]);
+    if (frame_bytes(f[i]) >= 4096)
+      os_decommit(frame_data(p, f[i]->loc), bytes);
+    else
+      for (unsigned k = i; k < next; k++)
+        decommit_small(p, f[k]->slab);
+  }
 }
 
 void pool_note_over(pagedb_pool *p)
@@ -188,22 +209,28 @@ void pool_note_over(pagedb_pool *p)
     atomic_store_explicit(&p->slow, slow, memory_order_relaxed);
 }
 
-static void frame_retire(pagedb_pool *p, frame *f)
+/* A FREE frame's bytes leave the budget; its memory is still there. */
+static void frame_unfree(pagedb_pool *p, frame *f)
 {
   list_remove(&p->free[f->slab->class], f);
   p->used -= frame_bytes(f);
   pool_note_over(p);
-  frame_decommit(p, f);
 }
 
-void frame_return(pagedb_pool *p, frame *f, int give_back)
+/* A FREE frame gives its memory back. */
+static void frame_retire(pagedb_pool *p, frame *f)
 {
-  if (give_back || p->used + frame_bytes(f) > p->capacity) {
-    frame_decommit(p, f);
-  } else {
-    p->used += frame_bytes(f);
-    frame_put(p, f);
-  }
+  frame_unfree(p, f);
+  frames_decommit(p, &f, 1);
+}
+
+int frame_return(pagedb_pool *p, frame *f)
+{
+  if (p->used + frame_bytes(f) > p->capacity)
+    return 0;
+  p->used += frame_bytes(f);
+  frame_put(p, f);
+  return 1;
 }
 
 /* A spare frame; its bytes are for the caller to count. */
@@ -234,9 +261,7 @@ frame *frame_get_outside(pagedb_pool *p, uint32_t class)
   frame *f = p->free[class];
   if (f == NULL)
     return spare_get(p, class);
-  list_remove(&p->free[class], f);
-  p->used -= frame_bytes(f);
-  pool_note_over(p);
+  frame_unfree(p, f);
   return f;
 }
 
@@ -365,11 +390,15 @@ static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
   }
   freed = frames_reclaim(p, victim, n);
   p->stats.evictions += freed;
+  unsigned retired = 0;
   for (unsigned i = 0; i < n; i++)
     if (victim[i]->state == FRAME_FREE &&
         ((class != ANY_CLASS && victim[i]->slab->class != class) ||
-         p->used > p->capacity))
-      frame_retire(p, victim[i]);
+         p->used > p->capacity)) {
+      frame_unfree(p, victim[i]);
+      victim[retired++] = victim[i];
+    }
+  frames_decommit(p, victim, retired);
   return freed;
 }
 
@@ -480,5 +509,6 @@ int frames_shrink(pagedb_session *s)
     }
   }
   pool_note_over(p);
+  slabs_sweep(p);
   return PAGEDB_OK;
 }

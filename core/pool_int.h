@@ -321,9 +321,15 @@ frame *frame_get_clean(pagedb_pool *p, uint32_t class);
 frame *frame_get_outside(pagedb_pool *p, uint32_t class);
 /* Under the lock: back to the free list. */
 void frame_put(pagedb_pool *p, frame *f);
-/* Under the lock: a frame whose bytes are not in p->used (any more): free, if
-** the budget has room and not give_back; else its memory goes to the system. */
-void frame_return(pagedb_pool *p, frame *f, int give_back);
+/* Under the lock: a frame whose bytes are not in p->used (any more) is free, if
+** the budget has room: 1. Else 0, and nothing done. */
+int frame_return(pagedb_pool *p, frame *f);
+/* Under the lock: the memory of n such frames goes back to the system. Sorts
+** them, so that neighbours go with one call. */
+void frames_decommit(pagedb_pool *p, frame **f, unsigned n);
+/* Under the lock: free the headers, and the addresses, of wholly spare slabs;
+** 0: there were none. */
+int slabs_sweep(pagedb_pool *p);
 /* Under the lock: enter the ring as the newest page; leave it. */
 void frame_enter(pagedb_pool *p, frame *f);
 void frame_leave(pagedb_pool *p, frame *f);

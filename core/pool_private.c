@@ -212,33 +212,52 @@ static void bytes_leave(private_set *s)
   }
 }
 
-static void drop_one(private_set *s, private_cell *c, int give_back)
+/* Drop a frame. 1: its memory is still to go back to the system. */
+static int drop_one(private_set *s, private_cell *c, int give_back)
 {
   pagedb_pool *p = s->pool;
   frame *f = c->frame;
   if (atomic_load(&c->claim) == PRIVATE_TAKEN)
-    return;
+    return 0;
   bytes_leave(s);
   count_add(&s->frames, -1);
   pay_debts(p);
   if (f->slab == NULL) {
     os_aligned_free(((loose *)(void *)f)->data);
     free(f);
-    return;
+    return 0;
   }
   if (s->purgeable && !c->apart)
     frame_leave(p, f);
-  frame_return(p, f, give_back);
+  return give_back || !frame_return(p, f);
 }
 
 void private_drop(private_set *s, private_cell **c, unsigned n, int give_back)
 {
+  pagedb_pool *p = s->pool;
+  frame *gone[64];
+  unsigned many = 0;
+  if (is_forked(s))
+    return;
+  pthread_mutex_lock(&p->lock);
+  for (unsigned i = 0; i < n; i++) {
+    if (drop_one(s, c[i], give_back))
+      gone[many++] = c[i]->frame;
+    if (many == sizeof gone / sizeof gone[0] || i == n - 1) {
+      frames_decommit(p, gone, many);
+      many = 0;
+    }
+  }
+  pool_note_over(p);
+  pthread_mutex_unlock(&p->lock);
+}
+
+void private_trim(private_set *s)
+{
   if (is_forked(s))
     return;
   pthread_mutex_lock(&s->pool->lock);
-  for (unsigned i = 0; i < n; i++)
-    drop_one(s, c[i], give_back);
-  pool_note_over(s->pool);
+  slabs_sweep(s->pool);
   pthread_mutex_unlock(&s->pool->lock);
 }
 

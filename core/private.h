@@ -92,6 +92,9 @@ void *private_get(private_set *s, private_cell *c, private_need need);
 ** give_back to the system. */
 void private_drop(private_set *s, private_cell **c, unsigned n, int give_back);
 
+/* After drops with give_back: the pool frees its headers of what went. */
+void private_trim(private_set *s);
+
 /* After private_pin_quickly said 0. 1: pinned; 0: the frame was taken. */
 int private_pin_slowly(private_set *s, private_cell *c);
 /* After private_unpin_quickly said 0. 1: unpinned; 0: still pinned, but the

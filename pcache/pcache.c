@@ -451,6 +451,7 @@ static void x_shrink(sqlite3_pcache *sc)
   if (!c->set.purgeable)
     return;
   enforce(c, 0, 1);
+  private_trim(&c->set);
   sweep(c);
 }
 

@@ -67,12 +67,17 @@ static sqlite3_pcache *cache_new(int purgeable, int most)
 }
 
 /* Fill in the page, as SQLite does with a new one. */
-static void write_page(sqlite3_pcache_page *p, uint64_t v)
+static void write_sized(sqlite3_pcache_page *p, size_t size, uint64_t v)
 {
   memcpy(p->pBuf, &v, sizeof v);
-  memcpy((char *)p->pBuf + PAGE - sizeof v, &v, sizeof v);
+  memcpy((char *)p->pBuf + size - sizeof v, &v, sizeof v);
   memcpy(p->pExtra, &v, sizeof v);
   memcpy((char *)p->pExtra + EXTRA - sizeof v, &v, sizeof v);
+}
+
+static void write_page(sqlite3_pcache_page *p, uint64_t v)
+{
+  write_sized(p, PAGE, v);
 }
 
 static void check_page(sqlite3_pcache_page *p, uint64_t v)
@@ -598,10 +603,10 @@ enum { KEYS = 400 };
     }                                                                          \
   } while (0)
 
-static void require_page(sqlite3_pcache_page *p, uint64_t v)
+static void require_page(sqlite3_pcache_page *p, size_t size, uint64_t v)
 {
   require(memcmp(p->pBuf, &v, sizeof v) == 0);
-  require(memcmp((char *)p->pBuf + PAGE - sizeof v, &v, sizeof v) == 0);
+  require(memcmp((char *)p->pBuf + size - sizeof v, &v, sizeof v) == 0);
   require(memcmp(p->pExtra, &v, sizeof v) == 0);
   require(memcmp((char *)p->pExtra + EXTRA - sizeof v, &v, sizeof v) == 0);
 }
@@ -615,6 +620,7 @@ typedef struct reference {
   unsigned npinned;
   unsigned most;
   int purgeable;
+  size_t size;
 } reference;
 
 static void reference_open(reference *r, uint64_t seed, int purgeable)
@@ -623,7 +629,10 @@ static void reference_open(reference *r, uint64_t seed, int purgeable)
   r->random = seed;
   r->purgeable = purgeable;
   r->most = 60;
-  r->cache = cache_new(purgeable, (int)r->most);
+  r->size = (size_t)512 << random_below(&r->random, 6);
+  r->cache = m->xCreate((int)r->size, EXTRA, purgeable);
+  require(r->cache != NULL);
+  m->xCachesize(r->cache, (int)r->most);
 }
 
 static void got(reference *r, unsigned key, sqlite3_pcache_page *p)
@@ -636,10 +645,10 @@ static void got(reference *r, unsigned key, sqlite3_pcache_page *p)
   if (is_new(p)) {
     /* A page that was pinned is never lost. */
     r->value[key] = next_random(&r->random) | 1;
-    write_page(p, r->value[key]);
+    write_sized(p, r->size, r->value[key]);
   } else {
     require(r->value[key] != 0);
-    require_page(p, r->value[key]);
+    require_page(p, r->size, r->value[key]);
   }
 }
 
@@ -675,7 +684,7 @@ static void do_unpin(reference *r)
   if (r->pinned[key] == NULL)
     return;
   int discard = !r->purgeable || random_below(&r->random, 8) == 0;
-  require_page(r->pinned[key], r->value[key]);
+  require_page(r->pinned[key], r->size, r->value[key]);
   m->xUnpin(r->cache, r->pinned[key], discard);
   if (discard)
     lost(r, key);
@@ -712,7 +721,7 @@ static void check_pinned(reference *r)
 {
   for (unsigned key = 1; key <= KEYS; key++)
     if (r->pinned[key] != NULL) {
-      require_page(r->pinned[key], r->value[key]);
+      require_page(r->pinned[key], r->size, r->value[key]);
       require(m->xFetch(r->cache, key, 0) == r->pinned[key]);
     }
   require((unsigned)m->xPagecount(r->cache) >= r->npinned);
@@ -772,10 +781,10 @@ static void check_budget(reference *r, unsigned n)
 static void test_random(void **state)
 {
   (void)state;
-  enum { CACHES = 3 };
+  enum { CACHES = 5 };
   static reference r[CACHES];
   uint64_t seed = test_seed("pcache random", 5);
-  pool_begin(80 * PAGE, 0); /* less than the caches want */
+  pool_begin(100 * PAGE, 0); /* less than the caches want */
   for (unsigned i = 0; i < CACHES; i++)
     reference_open(&r[i], next_random(&seed), i != 2);
   unsigned steps = scaled(300000);
