@@ -21,10 +21,13 @@ void page_store_init(page_store *s, size_t extra)
   *s = (page_store){.extra = round_up(extra, sizeof(void *))};
 }
 
-/* A block is: itself, its pages, its rests with their extra bytes. */
+/* A block is: itself, its pages, its rests with their extra bytes. These at an odd
+** multiple of half a cache line from each other: at powers of two their first
+** lines would share a part of the processor's cache, and leave the other unused. */
 static size_t rest_bytes(const page_store *s)
 {
-  return sizeof(page_rest) + s->extra;
+  size_t bytes = round_up(sizeof(page_rest) + s->extra, LINE / 2);
+  return bytes % LINE == 0 ? bytes + LINE / 2 : bytes;
 }
 
 static page *page_at(block *b, uint32_t i)
