@@ -16,18 +16,17 @@ static size_t round_up(size_t n, size_t to)
   return (n + to - 1) / to * to;
 }
 
+/*
+** A block is: itself, its pages, its rests with their extra bytes. These at an odd
+** multiple of half a cache line from each other: at powers of two their first
+** lines would share a part of the processor's cache, and leave the other unused.
+*/
 void page_store_init(page_store *s, size_t extra)
 {
-  *s = (page_store){.extra = round_up(extra, sizeof(void *))};
-}
-
-/* A block is: itself, its pages, its rests with their extra bytes. These at an odd
-** multiple of half a cache line from each other: at powers of two their first
-** lines would share a part of the processor's cache, and leave the other unused. */
-static size_t rest_bytes(const page_store *s)
-{
-  size_t bytes = round_up(sizeof(page_rest) + s->extra, LINE / 2);
-  return bytes % LINE == 0 ? bytes + LINE / 2 : bytes;
+  size_t bytes = round_up(sizeof(page_rest) + extra, LINE / 2);
+  if (bytes % LINE == 0)
+    bytes += LINE / 2;
+  *s = (page_store){.stride = (uint32_t)bytes};
 }
 
 static page *page_at(block *b, uint32_t i)
@@ -39,7 +38,7 @@ static page *page_at(block *b, uint32_t i)
 static page_rest *rest_at(const page_store *s, block *b, uint32_t i)
 {
   unsigned char *first = (unsigned char *)page_at(b, b->pages);
-  return (page_rest *)(void *)(first + i * rest_bytes(s));
+  return (page_rest *)(void *)(first + (size_t)i * s->stride);
 }
 
 static void block_unlink(block **list, block *b)
@@ -65,15 +64,15 @@ static void block_push(block **list, block *b)
 static int index_free(page_store *s, uint32_t *index)
 {
   uint32_t i = 0;
-  while (i < s->blocks && s->page0[i] != 0)
+  while (i < s->blocks && s->place[i].page0 != 0)
     i++;
   if (i == s->blocks) {
     uint32_t blocks = i < 4 ? 4 : 2 * i;
-    uintptr_t *more = realloc(s->page0, blocks * sizeof *more);
+    block_place *more = realloc(s->place, blocks * sizeof *more);
     if (more == NULL)
       return 0;
     memset(more + i, 0, (blocks - i) * sizeof *more);
-    s->page0 = more;
+    s->place = more;
     s->blocks = blocks;
   }
   *index = i;
@@ -90,13 +89,15 @@ static int block_new(page_store *s)
   first = index >= LEVELS ? (index - LEVELS + 1) << BLOCK_BITS
           : index == 0    ? 0
                           : pages;
-  size_t bytes =
-      round_up(sizeof(block), LINE) + pages * (sizeof(page) + rest_bytes(s));
+  size_t bytes = round_up(sizeof(block), LINE) +
+                 pages * (sizeof(page) + (size_t)s->stride);
   block *b = os_table_alloc(bytes);
   if (b == NULL)
     return 0;
   *b = (block){.bytes = bytes, .index = index, .first = first, .pages = pages};
-  s->page0[index] = (uintptr_t)page_at(b, 0) - first * sizeof(page);
+  s->place[index] = (block_place){
+      .page0 = (uintptr_t)page_at(b, 0) - first * sizeof(page),
+      .rest0 = (uintptr_t)rest_at(s, b, 0) - (uintptr_t)first * s->stride};
   s->bytes += bytes;
   block_push(&s->open, b);
   return 1;
@@ -143,7 +144,7 @@ static void blocks_free(page_store *s, block **list, int all)
     if (b->live > 0 && !all)
       continue;
     block_unlink(list, b);
-    s->page0[b->index] = 0;
+    s->place[b->index] = (block_place){0};
     s->bytes -= b->bytes;
     os_table_free(b, b->bytes);
   }
@@ -158,7 +159,7 @@ void page_store_free(page_store *s)
 {
   blocks_free(s, &s->open, 1);
   blocks_free(s, &s->full, 1);
-  free(s->page0);
+  free(s->place);
 }
 
 /* -------------------------------------------------------------------- table */

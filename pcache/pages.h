@@ -69,14 +69,18 @@ struct block {
   uint32_t pages, used, live; /* all; used once; in use now */
 };
 
+/* Where number 0 would be, if it were of the block. */
+typedef struct block_place {
+  uintptr_t page0; /* 0: there is no such block */
+  uintptr_t rest0;
+} block_place;
+
 typedef struct page_store {
-  uintptr_t
-      *page0;      /* per block: where page number 0 would be, if it were one of
-                       it; 0: there is no such block */
-  uint32_t blocks; /* entries of page0 */
-  block *open;     /* with free headers */
+  block_place *place; /* per block */
+  uint32_t blocks;    /* entries of place */
+  uint32_t stride;    /* bytes of a page_rest with what follows it */
+  block *open;        /* with free headers */
   block *full;
-  size_t extra; /* bytes */
   size_t bytes; /* all blocks */
 } page_store;
 
@@ -96,10 +100,14 @@ static inline uint32_t block_of(uint32_t number)
          (uint32_t)__builtin_clz(number | ((1 << FIRST_BITS) - 1));
 }
 
+/* The page, and SQLite's bytes on their way from memory: it looks at them next,
+** and would otherwise have to wait for the page to learn where they are. */
 static inline page *page_numbered(const page_store *s, uint32_t number)
 {
-  uintptr_t at = s->page0[block_of(number)] + number * sizeof(page);
-  return (page *)at;
+  const block_place *b = &s->place[block_of(number)];
+  uintptr_t rest = b->rest0 + (uintptr_t)number * s->stride;
+  __builtin_prefetch((const page_rest *)rest + 1);
+  return (page *)(b->page0 + (uintptr_t)number * sizeof(page));
 }
 
 /* -------------------------------------------------------------------- table */
