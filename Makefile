@@ -70,7 +70,8 @@ BENCH  := $(OUT)/bench_core
 BENCHP := $(OUT)/bench_pcache
 SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* bench examples))
 
-# The system calls that a test makes fail.
+# The system calls that a test makes fail, or looks into.
+WRAP_test_pcache := -Wl,--wrap=os_fence_heavy
 WRAP_test_pagefile := -Wl,--wrap=os_datasync \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
 WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
@@ -140,7 +141,7 @@ $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
 
 $(SQLTESTS): $(OUT)/%: $(OUT)/tests/%.o $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 $(LIBS) -lm
+	$(CC) $(ALL) $^ -o $@ $(WRAP_$*) -lcmocka -lsqlite3 $(LIBS) -lm
 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)

@@ -48,12 +48,12 @@ static inline page_rest *rest_of(const page *p)
 /* ------------------------------------------------------------------ headers */
 
 /*
-** Blocks 0, 1, 2 ... have 32, 32, 64, 128 ... headers up to BLOCK_PAGES, and
+** Blocks 0, 1, 2 ... have 8, 8, 16, 32 ... headers up to BLOCK_PAGES, and
 ** BLOCK_PAGES each from then on: page numbers 0 .. BLOCK_PAGES-1 are in the
 ** first LEVELS blocks.
 */
 enum {
-  FIRST_BITS = 5,
+  FIRST_BITS = 3,
   BLOCK_BITS = 13,
   BLOCK_PAGES = 1 << BLOCK_BITS,
   LEVELS = BLOCK_BITS - FIRST_BITS + 1

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../core/private.h"
 #include "../pcache/pcache.h"
 #include "fault_store.h"
 #include "util.h"
@@ -899,6 +900,54 @@ static void test_threads(void **state)
   pool_end();
 }
 
+/* What another thread does between the claim of the hand and its second look:
+** linked with --wrap, it happens in the heavy fence. */
+static private_cell *pinned_meanwhile;
+
+void __real_os_fence_heavy(void);
+void __wrap_os_fence_heavy(void);
+
+void __wrap_os_fence_heavy(void)
+{
+  if (pinned_meanwhile != NULL)
+    atomic_store(&pinned_meanwhile->pinned, 1);
+  __real_os_fence_heavy();
+}
+
+static void test_pin_meets_claim(void **state)
+{
+  (void)state;
+  private_set a, b;
+  private_cell in_a[2], in_b[3];
+  pool_begin(4 * PAGE, 0);
+  ok(private_open(pool, &a, PAGE, 1));
+  ok(private_open(pool, &b, PAGE, 1));
+  for (int i = 0; i < 2; i++) {
+    assert_non_null(private_get(&a, &in_a[i], PRIVATE_MAY));
+    assert_non_null(private_get(&b, &in_b[i], PRIVATE_MAY));
+  }
+  assert_true(private_unpin_quickly(&a, &in_a[0]));
+  if (a.asymmetric) {
+    pinned_meanwhile = &in_a[0];
+    assert_null(private_get(&b, &in_b[2], PRIVATE_MAY));
+    pinned_meanwhile = NULL;
+    assert_int_equal(atomic_load(&a.frames), 2);
+    assert_int_equal(atomic_load(&in_a[0].claim), PRIVATE_FREE);
+    assert_true(private_unpin_quickly(&a, &in_a[0]));
+  }
+  /* Nobody pins it: it is taken, and its user learns it. */
+  assert_non_null(private_get(&b, &in_b[2], PRIVATE_MAY));
+  assert_int_equal(atomic_load(&a.frames), 1);
+  assert_false(private_pin(&a, &in_a[0]));
+  private_cell *rest_of_a = &in_a[1];
+  private_cell *all_of_b[] = {&in_b[0], &in_b[1], &in_b[2]};
+  private_drop(&a, &rest_of_a, 1, 0);
+  private_drop(&b, all_of_b, 3, 0);
+  private_close(&a);
+  private_close(&b);
+  pool_end();
+}
+
 /* --------------------------------------------------------------------- main */
 
 static int run_all(const char *membarrier)
@@ -923,6 +972,7 @@ static int run_all(const char *membarrier)
       cmocka_unit_test(test_fork),
       cmocka_unit_test(test_random),
       cmocka_unit_test(test_threads),
+      cmocka_unit_test(test_pin_meets_claim),
   };
   setenv("PAGEDB_MEMBARRIER", membarrier, 1);
   return cmocka_run_group_tests(tests, NULL, NULL);
