@@ -4,7 +4,8 @@
 #   make demo         install what it needs, and show the main job
 #   make check        install what is missing (deps), then all tests: check-quick,
 #                     sanitizers, valgrind, model, fuzz, SQLite's suite
-#   make check-quick  all tests once, the example, format of the sources
+#   make check-quick  all tests once, those of the VFS again with our page cache,
+#                     the example, format of the sources
 #   make check-asan check-ubsan check-tsan check-valgrind
 #   make check-model  the frame protocol, checked by Spin
 #   make check-fuzz   FUZZ_SECONDS (20) of each fuzz target; FUZZ_SECONDS=3600 by hand
@@ -14,11 +15,12 @@
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
 #   make sqlite-test  SQLite's own test suite on page-db; options: SQLITE=3.53.4
 #                     SUITE=veryquick|full|all|PERMUTATION|FILE.test
-#                     CONFIG=stamped|plain|parent|stock, and +fetch; BUILD=debug|asan
+#                     CONFIG=stamped|plain|parent|stock, and +fetch, +pcache; BUILD=debug|asan
 #   make sqlite-programs   SQLite's mptester, threadtest3, ... on page-db
 #   make check-sqlite the part of these that `make check` runs
 #   make sqlite-test-all   all of it, hours; sqlite-test-docs writes docs/sqlite-tests.md
-#   make bench-core   ns per operation; make bench-docs writes docs/benchmarks.md
+#   make bench-core bench-pcache   ns per operation
+#   make bench-docs   runs both and writes docs/benchmarks.md
 #   make deps format install uninstall clean help
 #
 # Variables: WERROR=1, PREFIX, DESTDIR, CC, CFLAGS.
@@ -56,8 +58,8 @@ SQLITE ?= -lsqlite3
 CORE   := $(wildcard core/*.c)
 OBJ    := $(CORE:%.c=$(OUT)/%.o)
 LIB    := $(OUT)/libpagedb.a
-# The VFS, twice: for a host that links it, and to be loaded.
-VFS    := $(wildcard vfs/*.c)
+# The plugin, twice: for a host that links it, and to be loaded.
+VFS    := $(wildcard vfs/*.c pcache/*.c)
 LINKED := $(VFS:%.c=$(OUT)/linked/%.o)
 LOADED := $(VFS:%.c=$(OUT)/loaded/%.o)
 SQLIB  := $(OUT)/libpagedb_sqlite.a
@@ -67,10 +69,12 @@ TOOLOBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard tool/*.c))
 # Without SQLite's headers core alone is built and tested.
 TESTFILES := $(wildcard tests/test_*.c)
 TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(if $(HAVE_SQLITE),$(TESTFILES),\
-            $(filter-out tests/test_vfs_%,$(TESTFILES))))
+            $(filter-out tests/test_vfs_% tests/test_pcache%,$(TESTFILES))))
 HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
-# Tests of the VFS link SQLite.
-SQLHELPER := $(OUT)/tests/sqlutil.o $(OUT)/tests/util.o
+# Tests of the plugin link SQLite.
+SQLTESTS := $(filter-out %/test_vfs_load,\
+            $(filter $(OUT)/test_vfs_% $(OUT)/test_pcache%,$(TESTS)))
+SQLHELPER := $(OUT)/tests/sqlutil.o $(HELPER)
 # Power cuts on a simulated disk: the long run, and what a test runs of it.
 TORTUREOBJ := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/main.c,\
             $(wildcard tests/torture/*.c)))
@@ -79,9 +83,11 @@ EXAMPLE := $(OUT)/substrate
 # page-db for SQLite's own test programs.
 GLUE    := $(OUT)/libpagedb_suite.so
 BENCH  := $(OUT)/bench_core
-SOURCES := $(wildcard $(addsuffix /*.[ch],core vfs tool tests tests/* sqlite-tests bench examples))
+BENCHP := $(OUT)/bench_pcache
+SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sqlite-tests bench examples))
 
-# The system calls that a test makes fail.
+# The system calls that a test makes fail, or looks into.
+WRAP_test_pcache := -Wl,--wrap=os_fence_heavy
 WRAP_test_pagefile := -Wl,--wrap=os_datasync \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
 WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
@@ -92,7 +98,7 @@ WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-real check-clients check-demo check-windows check-aarch64 \
         sqlite-test sqlite-programs check-sqlite sqlite-test-all sqlite-test-docs \
-        check-format check-header torture bench-core bench-docs format install uninstall clean help variant \
+        check-format check-header torture bench-core bench-pcache bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
 
@@ -142,9 +148,10 @@ $(LIB) $(SQLIB):
 	rm -f $@
 	$(AR) rcs $@ $^
 
-# Nothing but libc at run time, and no symbol but the entry points.
+# Nothing but libc at run time, and no symbol but the entry points. Never
+# unloaded: SQLite keeps pointers to it.
 $(SO): $(LOADED) $(LIB)
-	$(CC) $(ALL) -shared $^ -o $@ -Wl,--exclude-libs,ALL $(LIBS)
+	$(CC) $(ALL) -shared $^ -o $@ -Wl,--exclude-libs,ALL -Wl,-z,nodelete $(LIBS)
 
 $(GLUE): $(OUT)/linked/sqlite-tests/glue.o $(LINKED) $(LIB)
 	$(CC) $(ALL) -shared $^ -o $@ $(LIBS)
@@ -155,8 +162,8 @@ $(TOOL): $(TOOLOBJ) $(SQLIB) $(LIB)
 $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
 
-$(OUT)/test_vfs_%: $(OUT)/tests/test_vfs_%.o $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_test_vfs_$*) -lcmocka $(SQLITE) $(LIBS) -lm
+$(SQLTESTS): $(OUT)/%: $(OUT)/tests/%.o $(SQLHELPER) $(SQLIB) $(LIB)
+	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_$*) -lcmocka $(SQLITE) $(LIBS) -lm
 
 $(OUT)/test_vfs_power $(OUT)/test_vfs_faults: $(TORTUREOBJ)
 
@@ -170,7 +177,10 @@ $(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)
 
-$(BENCH): $(OUT)/bench/bench_core.o $(LIB)
+$(BENCHP): $(OUT)/bench/bench_pcache.o $(OUT)/bench/bench.o $(SQLIB) $(LIB)
+	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
+
+$(BENCH): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS) $(if $(wildcard /usr/include/isa-l/crc.h),-lisal)
 
 -include $(shell find $(OUT) -type f -name '*.d' 2>/dev/null)
@@ -180,7 +190,11 @@ $(BENCH): $(OUT)/bench/bench_core.o $(LIB)
 check-quick: $(PRODUCTS) variant check-format check-header
 	tests/run_example.sh $(EXAMPLE)
 	$(if $(HAVE_SQLITE),tests/tool.sh build)
+	$(if $(HAVE_SQLITE),tests/pcache_routes.sh build)
 	PAGEDB_TRANSACTIONS=100 PAGEDB_KILLS=30 tests/run.sh $(OUT) $(TESTS)
+	PAGEDB_PCACHE=on PAGEDB_TRANSACTIONS=30 PAGEDB_KILLS=10 PAGEDB_TEST_SCALE=small \
+	  tests/run.sh $(OUT) $(filter %/test_vfs_equal %/test_vfs_process %/test_vfs_state \
+	  %/test_vfs_threads,$(TESTS))
 
 # 1000 transactions a mode, 200 kills; PAGEDB_TRANSACTIONS, PAGEDB_KILLS by hand.
 check-process: $(OUT)/test_vfs_process
@@ -193,7 +207,8 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. Nor the
 # power cuts, which take too long. The sanitizers run them.
-NO_VALGRIND := $(addprefix $(OUT)/test_vfs_,damage power process recover state threads)
+NO_VALGRIND := $(addprefix $(OUT)/test_,vfs_damage vfs_power vfs_process vfs_recover \
+               vfs_state vfs_threads pcache pcache_sql)
 
 check-valgrind: variant
 	PAGEDB_TEST_SCALE=small \
@@ -267,8 +282,12 @@ demo:
 bench-core: $(BENCH)
 	$(BENCH)
 
-bench-docs: $(BENCH)
+bench-pcache: $(BENCHP)
+	$(BENCHP)
+
+bench-docs: $(BENCH) $(BENCHP)
 	$(BENCH) >$(OUT)/bench.md
+	$(BENCHP) >>$(OUT)/bench.md
 	cat bench/benchmarks.head.md $(OUT)/bench.md >docs/benchmarks.md
 
 # -------------------------------------------------------------- housekeeping

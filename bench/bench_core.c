@@ -5,7 +5,7 @@
 **
 ** FILE (default build/bench.pages) is made and removed; it should be on the
 ** device of interest. Every figure is the least, the median and the greatest
-** of several rounds, which are interleaved: all lines of a group take turns.
+** of several rounds, which are interleaved (bench.h).
 ** The rivals stand in the same groups: the bare system call, and ISA-L's CRC
 ** when the program was built where its headers are.
 */
@@ -16,9 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "crc32c_int.h"
 #include "os.h"
 #include "pagedb.h"
@@ -30,58 +30,7 @@
 #endif
 #endif
 
-enum { PAGE = 4096, ROUNDS = 15, FILE_PAGES = 8192 };
-
-static void must(int err)
-{
-  char message[512];
-  if (err == PAGEDB_OK)
-    return;
-  fprintf(stderr, "bench_core: %s\n",
-          pagedb_fault_message(pagedb_last_fault(), message, sizeof message));
-  exit(1);
-}
-
-/* A line of the table: runs n operations and returns. */
-typedef struct line {
-  const char *name;
-  void (*run)(void *arg, unsigned n);
-  void *arg;
-  unsigned n;
-  double ns[ROUNDS];
-} line;
-
-static int by_value(const void *a, const void *b)
-{
-  double x = *(const double *)a, y = *(const double *)b;
-  return x < y ? -1 : x > y;
-}
-
-static void print_line(line *l)
-{
-  qsort(l->ns, ROUNDS, sizeof l->ns[0], by_value);
-  printf("| %-46s | %9.1f | %9.1f | %9.1f |\n", l->name, l->ns[0],
-         l->ns[ROUNDS / 2], l->ns[ROUNDS - 1]);
-  fflush(stdout);
-}
-
-/* Run the lines of a group in turn; round -1 warms up. */
-static void group(const char *title, line *l, int lines)
-{
-  for (int round = -1; round < ROUNDS; round++)
-    for (int i = 0; i < lines; i++) {
-      uint64_t start = os_monotonic_ns();
-      l[i].run(l[i].arg, l[i].n);
-      uint64_t took = os_monotonic_ns() - start;
-      if (round >= 0)
-        l[i].ns[round] = (double)took / l[i].n;
-    }
-  printf("| **%s** | | | |\n", title);
-  for (int i = 0; i < lines; i++)
-    print_line(&l[i]);
-}
-
-#define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
+enum { PAGE = 4096, FILE_PAGES = 8192 };
 
 /* --------------------------------------------------------------------- crc */
 
@@ -124,24 +73,24 @@ static void bench_crc(void)
 {
   static size_t sizes[] = {512, 4096, 16384};
   static crc_job job[8];
-  line l[16] = {{.n = 0}};
+  bench_line l[16] = {{.n = 0}};
   int n = 0;
-  l[n++] = (line){"crc32c 512", crc_run, &sizes[0], 4000, {0}};
-  l[n++] = (line){"crc32c 4096", crc_run, &sizes[1], 2000, {0}};
-  l[n++] = (line){"crc32c 16384", crc_run, &sizes[2], 1000, {0}};
+  l[n++] = (bench_line){"crc32c 512", crc_run, &sizes[0], 4000, {0}};
+  l[n++] = (bench_line){"crc32c 4096", crc_run, &sizes[1], 2000, {0}};
+  l[n++] = (bench_line){"crc32c 16384", crc_run, &sizes[2], 1000, {0}};
   for (int i = 0; crc32c_paths[i].name != NULL; i++) {
     static char name[8][48];
     if (!crc32c_paths[i].supported())
       continue;
     job[i] = (crc_job){&crc32c_paths[i], 4096};
     snprintf(name[i], sizeof name[i], "path %s 4096", crc32c_paths[i].name);
-    l[n++] = (line){name[i], crc_path_run, &job[i], 1000, {0}};
+    l[n++] = (bench_line){name[i], crc_path_run, &job[i], 1000, {0}};
   }
 #ifdef HAVE_ISAL
-  l[n++] = (line){
+  l[n++] = (bench_line){
       "rival: ISA-L crc32_iscsi 4096", crc_isal_run, &sizes[1], 2000, {0}};
 #endif
-  group("checksum", l, n);
+  bench_group("checksum", l, n);
 }
 
 /* -------------------------------------------------------------------- files */
@@ -163,14 +112,14 @@ static void page_write_run(void *arg, unsigned n)
 {
   file_bench *b = arg;
   for (unsigned i = 0; i < n; i++)
-    must(pagedb_file_write(b->file, next_id(b), i, b->page));
+    bench_must(pagedb_file_write(b->file, next_id(b), i, b->page));
 }
 
 static void page_read_run(void *arg, unsigned n)
 {
   file_bench *b = arg;
   for (unsigned i = 0; i < n; i++)
-    must(pagedb_file_read(b->file, next_id(b), b->page, NULL));
+    bench_must(pagedb_file_read(b->file, next_id(b), b->page, NULL));
 }
 
 static void raw_write_run(void *arg, unsigned n)
@@ -204,8 +153,8 @@ static void write_sync_run(void *arg, unsigned n)
 {
   file_bench *b = arg;
   for (unsigned i = 0; i < n; i++) {
-    must(pagedb_file_write(b->file, next_id(b), i, b->page));
-    must(pagedb_file_sync(b->file));
+    bench_must(pagedb_file_write(b->file, next_id(b), i, b->page));
+    bench_must(pagedb_file_sync(b->file));
   }
 }
 
@@ -221,7 +170,7 @@ static void batch_read_run(void *arg, unsigned n)
       page[i] = buffer + (size_t)i * PAGE;
       run[i] = (pagedb_run){.first = next_id(b), .count = 1, .pages = &page[i]};
     }
-    must(pagedb_file_read_runs(b->file, run, BATCH));
+    bench_must(pagedb_file_read_runs(b->file, run, BATCH));
   }
 }
 
@@ -229,15 +178,15 @@ static file_bench file_open(const char *path, pagedb_direct direct)
 {
   pagedb_file_options o = {.create = 1, .direct = direct};
   file_bench b = {.at = 1};
-  must(pagedb_file_open(path, &o, &b.file));
+  bench_must(pagedb_file_open(path, &o, &b.file));
   b.fd = open(path, O_RDWR | (pagedb_file_is_direct(b.file) ? O_DIRECT : 0));
   b.page = pagedb_file_alloc(b.file, 1);
   if (b.fd < 0 || b.page == NULL)
     exit(1);
   memset(b.page, 0x5a, PAGE);
   for (uint64_t id = 0; id <= FILE_PAGES; id++)
-    must(pagedb_file_write(b.file, id, 0, b.page));
-  must(pagedb_file_sync(b.file));
+    bench_must(pagedb_file_write(b.file, id, 0, b.page));
+  bench_must(pagedb_file_sync(b.file));
   return b;
 }
 
@@ -251,17 +200,17 @@ static void file_close(file_bench *b)
 static void bench_files(const char *path)
 {
   file_bench b = file_open(path, PAGEDB_DIRECT_OFF);
-  line buffered[] = {
+  bench_line buffered[] = {
       {"bare pread 4096", bare_read_run, &b, 4000, {0}},
       {"page read (verified)", page_read_run, &b, 4000, {0}},
       {"bare pwrite 4096, one place", bare_write_run, &b, 2000, {0}},
       {"stamp + bare pwrite 4096, random places", raw_write_run, &b, 2000, {0}},
       {"page write (stamped), random places", page_write_run, &b, 2000, {0}},
   };
-  group("buffered file", buffered, COUNT(buffered));
+  bench_group("buffered file", buffered, BENCH_COUNT(buffered));
   file_close(&b);
   b = file_open(path, PAGEDB_DIRECT_PREFERRED);
-  line direct[] = {
+  bench_line direct[] = {
       {"bare pread 4096", bare_read_run, &b, 200, {0}},
       {"page read (verified)", page_read_run, &b, 200, {0}},
       {"page read, 256 random pages at once", batch_read_run, &b, 2048, {0}},
@@ -269,9 +218,10 @@ static void bench_files(const char *path)
       {"page write (stamped), random places", page_write_run, &b, 200, {0}},
       {"page write + sync", write_sync_run, &b, 20, {0}},
   };
-  group(pagedb_file_is_direct(b.file) ? "Direct I/O file"
-                                      : "Direct I/O refused here: buffered",
-        direct, COUNT(direct));
+  bench_group(pagedb_file_is_direct(b.file)
+                  ? "Direct I/O file"
+                  : "Direct I/O refused here: buffered",
+              direct, BENCH_COUNT(direct));
   file_close(&b);
 }
 
@@ -293,8 +243,8 @@ static void hit_run(void *arg, unsigned n)
   uint64_t at = b->at, mask = b->pages - 1;
   for (unsigned i = 0; i < n; i++) {
     at = at * 6364136223846793005u + 1442695040888963407u;
-    must(pagedb_fetch(b->session, b->owner, b->first + ((at >> 33) & mask),
-                      &pin));
+    bench_must(pagedb_fetch(b->session, b->owner,
+                            b->first + ((at >> 33) & mask), &pin));
     pagedb_unpin(&pin);
   }
   b->at = at;
@@ -305,8 +255,8 @@ static void latched_hit_run(void *arg, unsigned n)
   pool_bench *b = arg;
   pagedb_pin pin;
   for (unsigned i = 0; i < n; i++) {
-    must(pagedb_fetch(b->session, b->owner, b->first, &pin));
-    must(pagedb_latch_shared(&pin));
+    bench_must(pagedb_fetch(b->session, b->owner, b->first, &pin));
+    bench_must(pagedb_latch_shared(&pin));
     pagedb_unpin(&pin);
   }
 }
@@ -317,7 +267,7 @@ static void miss_run(void *arg, unsigned n)
   pagedb_pin pin;
   for (unsigned i = 0; i < n; i++) {
     b->at = (b->at + 1) % b->pages;
-    must(pagedb_fetch(b->session, b->owner, b->at, &pin));
+    bench_must(pagedb_fetch(b->session, b->owner, b->at, &pin));
     pagedb_unpin(&pin);
   }
 }
@@ -328,9 +278,9 @@ static void dirty_miss_run(void *arg, unsigned n)
   pagedb_pin pin;
   for (unsigned i = 0; i < n; i++) {
     b->at = (b->at + 1) % b->pages;
-    must(pagedb_fetch(b->session, b->owner, b->at, &pin));
-    must(pagedb_latch_exclusive(&pin));
-    must(pagedb_mark_dirty(&pin, i));
+    bench_must(pagedb_fetch(b->session, b->owner, b->at, &pin));
+    bench_must(pagedb_latch_exclusive(&pin));
+    bench_must(pagedb_mark_dirty(&pin, i));
     pagedb_unpin(&pin);
   }
 }
@@ -379,13 +329,13 @@ static void *bare_reader(void *arg)
   return NULL;
 }
 
-static void with_company(void *(*company)(void *), void *arg, line *l)
+static void with_company(void *(*company)(void *), void *arg, bench_line *l)
 {
   pthread_t t;
   atomic_store(&stop, 0);
   if (pthread_create(&t, NULL, company, arg) != 0)
     exit(1);
-  group("pool hits beside another thread", l, 1);
+  bench_group("pool hits beside another thread", l, 1);
   atomic_store(&stop, 1);
   pthread_join(t, NULL);
 }
@@ -395,19 +345,19 @@ static pool_bench pool_open(pagedb_file *file, pagedb_store **store,
 {
   pagedb_pool_options o = {.capacity = (uint64_t)frames * PAGE};
   pool_bench b = {.pages = 1, .at = 7};
-  must(pagedb_store_of_file(file, store));
-  must(pagedb_pool_open(&o, &b.pool));
-  must(pagedb_owner_open(b.pool, *store, &b.owner));
-  must(pagedb_session_open(b.pool, &b.session));
+  bench_must(pagedb_store_of_file(file, store));
+  bench_must(pagedb_pool_open(&o, &b.pool));
+  bench_must(pagedb_owner_open(b.pool, *store, &b.owner));
+  bench_must(pagedb_session_open(b.pool, &b.session));
   return b;
 }
 
 static void pool_close(pool_bench *b, pagedb_store *store)
 {
-  must(pagedb_discard_from(b->owner, 0));
-  must(pagedb_session_close(b->session));
-  must(pagedb_owner_close(b->owner));
-  must(pagedb_pool_close(b->pool));
+  bench_must(pagedb_discard_from(b->owner, 0));
+  bench_must(pagedb_session_close(b->session));
+  bench_must(pagedb_owner_close(b->owner));
+  bench_must(pagedb_pool_close(b->pool));
   pagedb_store_close(store);
 }
 
@@ -419,7 +369,7 @@ static void bench_hits(pagedb_file *file)
   one.first = 5;
   many.pages = 4096;
   miss_run(&many, 4096);
-  must(pagedb_session_open(one.pool, &other.session));
+  bench_must(pagedb_session_open(one.pool, &other.session));
   other.first = 5;
   far = other;
   far.first = 2000;
@@ -430,7 +380,7 @@ static void bench_hits(pagedb_file *file)
   pair same = {hit_run, {&one, &other}, 0};
   pair apart = {hit_run, {&one, &far}, 0};
   pair halves = {hit_run, {&half1, &half2}, 0};
-  line l[] = {
+  bench_line l[] = {
       {"hit: fetch + unpin, one page", hit_run, &one, 400000, {0}},
       {"hit, random among 4096", hit_run, &many, 400000, {0}},
       {"hit + shared latch, one page", latched_hit_run, &one, 200000, {0}},
@@ -438,7 +388,7 @@ static void bench_hits(pagedb_file *file)
       {"2 threads, a page each", pair_run, &apart, 800000, {0}},
       {"2 threads, random among 2048 each", pair_run, &halves, 800000, {0}},
   };
-  group("pool hits", l, COUNT(l));
+  bench_group("pool hits", l, BENCH_COUNT(l));
 
   /* The misser walks over pages that do not fit. */
   pool_bench walker = other;
@@ -447,14 +397,14 @@ static void bench_hits(pagedb_file *file)
   file_bench bare = {.at = 1, .page = buffer};
   bare.fd = open(pagedb_file_path(file),
                  O_RDONLY | (pagedb_file_is_direct(file) ? O_DIRECT : 0));
-  line alone = {
+  bench_line alone = {
       "hit, one page, it reads the disk by pread", hit_run, &one, 400000, {0}};
-  line beside = {
+  bench_line beside = {
       "hit, one page, it misses in the pool", hit_run, &one, 400000, {0}};
   with_company(bare_reader, &bare, &alone);
   with_company(misser, &walker, &beside);
   close(bare.fd);
-  must(pagedb_session_close(other.session));
+  bench_must(pagedb_session_close(other.session));
   pool_close(&one, store);
 }
 
@@ -463,14 +413,14 @@ static void bench_misses(const char *path)
   pagedb_file *file;
   pagedb_store *store;
   pagedb_file_options o = {.direct = PAGEDB_DIRECT_OFF};
-  must(pagedb_file_open(path, &o, &file));
+  bench_must(pagedb_file_open(path, &o, &file));
   pool_bench b = pool_open(file, &store, 1024);
   b.pages = FILE_PAGES;
-  line l[] = {
+  bench_line l[] = {
       {"miss, clean victim", miss_run, &b, 4000, {0}},
       {"miss, dirty victim", dirty_miss_run, &b, 4000, {0}},
   };
-  group("pool misses, buffered file", l, COUNT(l));
+  bench_group("pool misses, buffered file", l, BENCH_COUNT(l));
   pool_close(&b, store);
   pagedb_file_close(file);
 }
@@ -486,15 +436,15 @@ static void alloc_run(void *arg, unsigned n)
 {
   alloc_bench *b = arg;
   for (unsigned i = 0; i < n; i++)
-    must(pagedb_alloc_new(b->alloc, &b->last));
+    bench_must(pagedb_alloc_new(b->alloc, &b->last));
 }
 
 static void free_alloc_run(void *arg, unsigned n)
 {
   alloc_bench *b = arg;
   for (unsigned i = 0; i < n; i++) {
-    must(pagedb_alloc_free(b->alloc, b->last));
-    must(pagedb_alloc_new(b->alloc, &b->last));
+    bench_must(pagedb_alloc_free(b->alloc, b->last));
+    bench_must(pagedb_alloc_new(b->alloc, &b->last));
   }
 }
 
@@ -502,8 +452,8 @@ static void sync_one_run(void *arg, unsigned n)
 {
   alloc_bench *b = arg;
   for (unsigned i = 0; i < n; i++) {
-    must(pagedb_alloc_free(b->alloc, b->last--));
-    must(pagedb_alloc_sync(b->alloc));
+    bench_must(pagedb_alloc_free(b->alloc, b->last--));
+    bench_must(pagedb_alloc_sync(b->alloc));
   }
 }
 
@@ -512,8 +462,8 @@ static void sync_new_run(void *arg, unsigned n)
   alloc_bench *b = arg;
   for (unsigned i = 0; i < n; i++) {
     for (int k = 0; k < 1000; k++)
-      must(pagedb_alloc_free(b->alloc, b->last--));
-    must(pagedb_alloc_sync(b->alloc));
+      bench_must(pagedb_alloc_free(b->alloc, b->last--));
+    bench_must(pagedb_alloc_sync(b->alloc));
   }
 }
 
@@ -523,45 +473,26 @@ static void bench_alloc(const char *path)
   pagedb_store *store;
   pagedb_file_options o = {.create = 1};
   alloc_bench b = {.last = 0};
-  must(pagedb_file_open(path, &o, &file));
-  must(pagedb_store_of_file(file, &store));
-  must(pagedb_alloc_open(store, NULL, &b.alloc));
-  line l[] = {
+  bench_must(pagedb_file_open(path, &o, &file));
+  bench_must(pagedb_store_of_file(file, &store));
+  bench_must(pagedb_alloc_open(store, NULL, &b.alloc));
+  bench_line l[] = {
       {"allocate", alloc_run, &b, 100000, {0}},
       {"free + allocate", free_alloc_run, &b, 100000, {0}},
   };
-  group("allocator", l, COUNT(l));
+  bench_group("allocator", l, BENCH_COUNT(l));
   sync_new_run(&b, 1);
-  line m[] = {
+  bench_line m[] = {
       {"sync, 1000 and more ids free, one newly", sync_one_run, &b, 10, {0}},
       {"sync, 1000 ids newly freed, per sync", sync_new_run, &b, 1, {0}},
   };
-  group("allocator sync (durable)", m, COUNT(m));
+  bench_group("allocator sync (durable)", m, BENCH_COUNT(m));
   pagedb_alloc_close(b.alloc);
   pagedb_store_close(store);
   pagedb_file_close(file);
 }
 
 /* --------------------------------------------------------------------- main */
-
-static void print_machine(void)
-{
-  char text[128] = "unknown processor";
-  struct utsname u;
-  FILE *f = fopen("/proc/cpuinfo", "r");
-  while (f != NULL && fgets(text, sizeof text, f) != NULL)
-    if (strncmp(text, "model name", 10) == 0)
-      break;
-  if (f != NULL)
-    fclose(f);
-  text[strcspn(text, "\n")] = 0;
-  char *colon = strchr(text, ':');
-  uname(&u);
-  printf("%s, %ld cores, %s %s, CRC path %s\n\n",
-         colon != NULL ? colon + 2 : text, sysconf(_SC_NPROCESSORS_ONLN),
-         u.sysname, u.release, pagedb_crc32c_path());
-  printf("| ns per operation | min | median | max |\n|---|---|---|---|\n");
-}
 
 int main(int argc, char **argv)
 {
@@ -570,10 +501,11 @@ int main(int argc, char **argv)
   buffer = os_aligned_alloc(4096, 1 << 20);
   memset(buffer, 0x5a, 1 << 20);
   remove(path);
-  print_machine();
+  bench_machine();
+  bench_table();
   bench_crc();
   bench_files(path);
-  must(pagedb_file_open(path, NULL, &file));
+  bench_must(pagedb_file_open(path, NULL, &file));
   bench_hits(file);
   pagedb_file_close(file);
   bench_misses(path);

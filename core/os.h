@@ -146,6 +146,14 @@ void *os_aligned_alloc(size_t align, size_t bytes);
 void os_aligned_free(void *p);
 
 /*
+** Memory for a table, content undefined, aligned to 64: from 2 MiB on in huge
+** pages where the kernel gives them. NULL: there is none. The size is told again
+** when it is freed.
+*/
+void *os_table_alloc(size_t bytes);
+void os_table_free(void *p, size_t bytes);
+
+/*
 ** Address space: reserve a range aligned to 2 MiB whose pages read as zero
 ** and get memory when first touched; give back the memory of a part of it
 ** (which then reads as zero again, or keeps its content: do not rely on

@@ -142,6 +142,11 @@ static void not_for_children(void *p, size_t bytes)
   madvise(p, bytes, MADV_DONTFORK);
 }
 
+static void want_huge_pages(void *p, size_t bytes)
+{
+  madvise(p, bytes, MADV_HUGEPAGE);
+}
+
 #else /* macOS */
 
 static int set_direct(int fd)
@@ -183,6 +188,12 @@ static int keep_room(int fd, off_t off, off_t len)
 static void not_for_children(void *p, size_t bytes)
 {
   minherit(p, bytes, VM_INHERIT_NONE);
+}
+
+static void want_huge_pages(void *p, size_t bytes)
+{
+  (void)p;
+  (void)bytes;
 }
 
 #endif
@@ -461,25 +472,52 @@ void os_aligned_free(void *p)
   free(p);
 }
 
-void *os_reserve(size_t bytes)
+static const size_t huge_page = (size_t)2 << 20;
+
+/* A mapping aligned to a huge page, or NULL. */
+static char *map_aligned(size_t bytes, int flags)
 {
-  const size_t huge = (size_t)2 << 20;
   const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-  int flags = MAP_PRIVATE | MAP_ANON | MAP_NORESERVE;
-  if (bytes > SIZE_MAX - huge - page)
+  if (bytes > SIZE_MAX - huge_page - page)
     return NULL;
-  bytes = (bytes + page - 1) / page * page; /* as os_release's munmap does */
-  char *p = mmap(NULL, bytes + huge, PROT_READ | PROT_WRITE, flags, -1, 0);
+  bytes = (bytes + page - 1) / page * page; /* as munmap does */
+  char *p = mmap(NULL, bytes + huge_page, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANON | flags, -1, 0);
   if (p == MAP_FAILED)
     return NULL;
   /* Cut off what stands before the alignment and after the end. */
-  size_t before = (huge - (uintptr_t)p % huge) % huge;
+  size_t before = (huge_page - (uintptr_t)p % huge_page) % huge_page;
   if (before > 0)
     munmap(p, before);
-  if (huge - before > 0)
-    munmap(p + before + bytes, huge - before);
-  not_for_children(p + before, bytes);
+  if (huge_page - before > 0)
+    munmap(p + before + bytes, huge_page - before);
   return p + before;
+}
+
+void *os_table_alloc(size_t bytes)
+{
+  if (bytes < huge_page)
+    return os_aligned_alloc(64, bytes);
+  char *p = map_aligned(bytes, 0);
+  if (p != NULL)
+    want_huge_pages(p, bytes);
+  return p;
+}
+
+void os_table_free(void *p, size_t bytes)
+{
+  if (bytes < huge_page)
+    os_aligned_free(p);
+  else
+    munmap(p, bytes);
+}
+
+void *os_reserve(size_t bytes)
+{
+  char *p = map_aligned(bytes, MAP_NORESERVE);
+  if (p != NULL)
+    not_for_children(p, bytes);
+  return p;
 }
 
 void os_decommit(void *p, size_t bytes)

@@ -363,6 +363,17 @@ void os_aligned_free(void *p)
   _aligned_free(p);
 }
 
+void *os_table_alloc(size_t bytes)
+{
+  return os_aligned_alloc(64, bytes);
+}
+
+void os_table_free(void *p, size_t bytes)
+{
+  (void)bytes;
+  os_aligned_free(p);
+}
+
 /*
 ** Windows has no memory that comes when it is touched without having been
 ** promised before: the whole range is charged against RAM and page file, though

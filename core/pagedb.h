@@ -361,8 +361,16 @@ typedef struct pagedb_pool_options {
 /* opt may be NULL. Errors: PAGEDB_ENOMEM. */
 int pagedb_pool_open(const pagedb_pool_options *opt, pagedb_pool **out);
 
-/* Close. PAGEDB_EBUSY, and nothing done, while owners or sessions are open. */
+/* Close. PAGEDB_EBUSY, and nothing done, while owners, sessions or private sets
+** are open. */
 int pagedb_pool_close(pagedb_pool *pool);
+
+/*
+** In a forked child, for a pool of its parent, once, before anything else is
+** done with it: it cannot be used there, nor closed. Private frames (caches above
+** the pool) then know it. NULL is fine.
+*/
+void pagedb_pool_forked(pagedb_pool *pool);
 
 /*
 ** Change the budget while the pool is in use. Shrinking writes dirty pages and
@@ -390,6 +398,20 @@ typedef struct pagedb_pool_stats {
   uint64_t writes; /* store write runs: pages_written / writes is depth */
   uint64_t syncs;
   uint64_t exhausted; /* fetches refused because all was pinned */
+
+  /* Private frames: page caches of single users (SQLite's pcache). Pages and
+  ** bytes are now; used_bytes has them but for outside and excess. */
+  uint64_t private_pages;
+  uint64_t private_bytes;
+  uint64_t outside_bytes; /* of memory databases: outside of the budget */
+  uint64_t excess_bytes;  /* beyond the budget, because all was pinned */
+  uint64_t private_hits;
+  uint64_t private_misses;   /* new pages */
+  uint64_t private_taken;    /* pages that the clock hand took; part of
+                                evictions */
+  uint64_t private_excesses; /* times that a page had to go beyond the budget */
+  uint64_t private_table_bytes; /* of the users, to find their pages; in no
+                                   other number */
 } pagedb_pool_stats;
 
 /* Counters since the pool was opened, each one exact at some moment of the

@@ -106,9 +106,10 @@ int pagedb_pool_close(pagedb_pool *p)
 {
   if (p == NULL)
     return PAGEDB_OK;
-  if (p->owners != NULL || p->sessions != NULL)
-    return pagedb_fault_set(PAGEDB_EBUSY, 0, NULL, PAGEDB_NONE, 0, 0,
-                            "the pool has open owners or sessions");
+  if (p->owners != NULL || p->sessions != NULL || p->sets != NULL)
+    return pagedb_fault_set(
+        PAGEDB_EBUSY, 0, NULL, PAGEDB_NONE, 0, 0,
+        "the pool has open owners, sessions or private sets");
   table_reap(p);
   frames_free(p);
   locks_destroy(p);
@@ -116,6 +117,12 @@ int pagedb_pool_close(pagedb_pool *p)
   free(p->unit);
   free(p);
   return PAGEDB_OK;
+}
+
+void pagedb_pool_forked(pagedb_pool *p)
+{
+  if (p != NULL)
+    atomic_store(&p->slow, POOL_FORKED);
 }
 
 int pagedb_pool_resize(pagedb_pool *p, uint64_t capacity, uint64_t *used)
@@ -130,6 +137,8 @@ int pagedb_pool_resize(pagedb_pool *p, uint64_t capacity, uint64_t *used)
   pthread_mutex_lock(&p->lock);
   p->capacity = capacity;
   err = frames_shrink(s);
+  for (private_set *set = p->sets; set != NULL; set = set->next)
+    private_settle(set);
   if (used != NULL)
     *used = p->used;
   pthread_mutex_unlock(&p->lock);
@@ -149,6 +158,18 @@ void pagedb_pool_stats_get(pagedb_pool *p, pagedb_pool_stats *out)
   }
   for (pagedb_session *s = p->sessions; s != NULL; s = s->next)
     out->hits += atomic_load_explicit(&s->hits, memory_order_relaxed);
+  for (private_set *s = p->sets; s != NULL; s = s->next) {
+    uint64_t n = atomic_load_explicit(&s->frames, memory_order_relaxed);
+    out->private_pages += n;
+    out->private_bytes += n << s->class;
+    out->private_hits += atomic_load_explicit(&s->hits, memory_order_relaxed);
+    out->private_misses +=
+        atomic_load_explicit(&s->misses, memory_order_relaxed);
+    out->private_table_bytes +=
+        atomic_load_explicit(&s->table_bytes, memory_order_relaxed);
+  }
+  out->outside_bytes = p->outside;
+  out->excess_bytes = p->excess;
   pthread_mutex_unlock(&p->lock);
 }
 

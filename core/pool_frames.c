@@ -44,7 +44,7 @@ void frame_enter(pagedb_pool *p, frame *f)
   p->ring_len++;
 }
 
-static void ring_leave(pagedb_pool *p, frame *f)
+void frame_leave(pagedb_pool *p, frame *f)
 {
   if (--p->ring_len == 0) {
     p->head = p->hand = NULL;
@@ -88,11 +88,10 @@ static uint32_t slab_units(uint32_t class)
   return class > UNIT_SHIFT ? (uint32_t)1 << (class - UNIT_SHIFT) : 1;
 }
 
-static void slab_free(pagedb_pool *p, slab *s)
+/* Free the slab that *link, of its class's list, names. */
+static void slab_free(pagedb_pool *p, slab **link)
 {
-  slab **link = &p->slabs[s->class];
-  while (*link != s)
-    link = &(*link)->next;
+  slab *s = *link;
   *link = s->next;
   uint32_t first = s->loc >> (UNIT_SHIFT - LOC_SHIFT);
   for (uint32_t i = 0; i < slab_units(s->class); i++)
@@ -101,19 +100,20 @@ static void slab_free(pagedb_pool *p, slab *s)
   free(s);
 }
 
-/* Return the addresses of wholly spare slabs of every class. */
-static int slabs_sweep(pagedb_pool *p)
+int slabs_sweep(pagedb_pool *p)
 {
   int freed = 0;
   for (int class = CLASS_MIN; class <= CLASS_MAX; class ++) {
-    slab *next;
-    for (slab *s = p->slabs[class]; s != NULL; s = next) {
-      next = s->next;
-      if (s->spare != s->frames)
+    slab **link = &p->slabs[class];
+    while (*link != NULL) {
+      slab *s = *link;
+      if (s->spare != s->frames) {
+        link = &s->next;
         continue;
+      }
       for (uint32_t i = 0; i < s->frames; i++)
         list_remove(&p->spare[class], &s->frame[i]);
-      slab_free(p, s);
+      slab_free(p, link);
       freed = 1;
     }
   }
@@ -155,7 +155,7 @@ void frames_free(pagedb_pool *p)
 {
   for (int class = CLASS_MIN; class <= CLASS_MAX; class ++)
     while (p->slabs[class] != NULL)
-      slab_free(p, p->slabs[class]);
+      slab_free(p, &p->slabs[class]);
 }
 
 /* ------------------------------------------------------------ frame states */
@@ -168,18 +168,80 @@ void frame_put(pagedb_pool *p, frame *f)
   list_push(&p->free[f->slab->class], f);
 }
 
-/* A FREE frame gives its memory back. Frames smaller than a page of the system
-** share one, which goes back when the whole slab is spare. */
+static int by_place(const void *a, const void *b)
+{
+  uint32_t x = (*(frame *const *)a)->loc, y = (*(frame *const *)b)->loc;
+  return x < y ? -1 : x > y;
+}
+
+/* Frames smaller than a page of the system share one, which goes back when the
+** whole slab is spare. */
+static void decommit_small(pagedb_pool *p, const slab *s)
+{
+  if (s->spare == s->frames)
+    os_decommit(frame_data(p, s->loc), (size_t)1 << UNIT_SHIFT);
+}
+
+void frames_decommit(pagedb_pool *p, frame **f, unsigned n)
+{
+  for (unsigned i = 0; i < n; i++)
+    spare_put(p, f[i]);
+  qsort(f, n, sizeof *f, by_place);
+  for (unsigned i = 0, next; i < n; i = next) {
+    size_t bytes = frame_bytes(f[i]);
+    next = i + 1;
+    while (next < n && f[next]->slab->class == f[i]->slab->class &&
+           f[next]->loc == f[i]->loc + (bytes >> LOC_SHIFT))
+      bytes += frame_bytes(f[next++]);
+    if (frame_bytes(f[i]) >= 4096)
+      os_decommit(frame_data(p, f[i]->loc), bytes);
+    else
+      for (unsigned k = i; k < next; k++)
+        decommit_small(p, f[k]->slab);
+  }
+}
+
+void pool_note_over(pagedb_pool *p)
+{
+  int slow =
+      p->used > p->capacity || private_owed(p) != NULL ? POOL_OVER : POOL_FAST;
+  if (atomic_load_explicit(&p->slow, memory_order_relaxed) != slow)
+    atomic_store_explicit(&p->slow, slow, memory_order_relaxed);
+}
+
+/* A FREE frame's bytes leave the budget; its memory is still there. */
+static void frame_unfree(pagedb_pool *p, frame *f)
+{
+  list_remove(&p->free[f->slab->class], f);
+  p->used -= frame_bytes(f);
+  pool_note_over(p);
+}
+
+/* A FREE frame gives its memory back. */
 static void frame_retire(pagedb_pool *p, frame *f)
 {
-  slab *s = f->slab;
-  list_remove(&p->free[s->class], f);
-  spare_put(p, f);
-  p->used -= frame_bytes(f);
-  if (frame_bytes(f) >= 4096)
-    os_decommit(frame_data(p, f->loc), frame_bytes(f));
-  else if (s->spare == s->frames)
-    os_decommit(frame_data(p, s->loc), (size_t)1 << UNIT_SHIFT);
+  frame_unfree(p, f);
+  frames_decommit(p, &f, 1);
+}
+
+int frame_return(pagedb_pool *p, frame *f)
+{
+  if (p->used + frame_bytes(f) > p->capacity)
+    return 0;
+  p->used += frame_bytes(f);
+  frame_put(p, f);
+  return 1;
+}
+
+/* A spare frame; its bytes are for the caller to count. */
+static frame *spare_get(pagedb_pool *p, uint32_t class)
+{
+  if (p->spare[class] == NULL && !slab_new(p, class))
+    return NULL;
+  frame *f = p->spare[class];
+  list_remove(&p->spare[class], f);
+  f->slab->spare--;
+  return f;
 }
 
 /* A spare frame takes memory, if the budget allows. */
@@ -188,12 +250,18 @@ static frame *frame_commit(pagedb_pool *p, uint32_t class)
   uint64_t bytes = (uint64_t)1 << class;
   if (p->used + bytes > p->capacity)
     return NULL;
-  if (p->spare[class] == NULL && !slab_new(p, class))
-    return NULL;
-  frame *f = p->spare[class];
-  list_remove(&p->spare[class], f);
-  f->slab->spare--;
-  p->used += bytes;
+  frame *f = spare_get(p, class);
+  if (f != NULL)
+    p->used += bytes;
+  return f;
+}
+
+frame *frame_get_outside(pagedb_pool *p, uint32_t class)
+{
+  frame *f = p->free[class];
+  if (f == NULL)
+    return spare_get(p, class);
+  frame_unfree(p, f);
   return f;
 }
 
@@ -214,27 +282,54 @@ static void frame_drop(pagedb_pool *p, frame *f)
     frame_forget_changes(f);
     table_clear(f->owner, f->entry, f->page);
     f->owner->resident--;
+  } else if (f->state == FRAME_PRIVATE) {
+    private_take(p, f);
   }
-  ring_leave(p, f);
+  frame_leave(p, f);
   frame_put(p, f);
+}
+
+/* Hits that begin from now on see that the frame may be about to go. */
+static void claim_begin(frame *f)
+{
+  if (f->state == FRAME_RESIDENT)
+    atomic_fetch_xor(f->entry, PTE_PRESENT | PTE_BUSY);
+  else if (f->state == FRAME_PRIVATE)
+    private_claim(f);
+}
+
+/* Not gone: as before claim_begin. */
+static void claim_end(frame *f)
+{
+  if (f->state == FRAME_RESIDENT)
+    atomic_fetch_xor(f->entry, PTE_PRESENT | PTE_BUSY);
+  else if (f->state == FRAME_PRIVATE)
+    private_release(f);
+}
+
+/* After the fence and the scan of the slots. */
+static int claimed_is_pinned(frame *f, uint32_t scan)
+{
+  if (f->state == FRAME_PRIVATE)
+    return private_claimed_is_pinned(f);
+  return f->seen == scan || atomic_load(&f->pins) != 0;
 }
 
 unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n)
 {
   unsigned freed = 0;
   for (unsigned i = 0; i < n; i++)
-    if (f[i]->state == FRAME_RESIDENT)
-      atomic_fetch_xor(f[i]->entry, PTE_PRESENT | PTE_BUSY);
+    claim_begin(f[i]);
   if (p->asymmetric)
     os_fence_heavy();
   table_reap(p);
   uint32_t scan = pins_scan(p);
   for (unsigned i = 0; i < n; i++) {
-    if (f[i]->seen != scan && atomic_load(&f[i]->pins) == 0) {
+    if (claimed_is_pinned(f[i], scan)) {
+      claim_end(f[i]);
+    } else {
       frame_drop(p, f[i]);
       freed++;
-    } else if (f[i]->state == FRAME_RESIDENT) {
-      atomic_fetch_xor(f[i]->entry, PTE_PRESENT | PTE_BUSY);
     }
   }
   return freed;
@@ -246,6 +341,8 @@ enum { ENOUGH_UNWRITTEN = 256, ANY_CLASS = 0 };
 
 static enum verdict hand_judges(frame *f, uint32_t scan)
 {
+  if (f->state == FRAME_PRIVATE)
+    return private_is_victim(f) ? VICTIM : KEEP;
   if (f->seen == scan || atomic_load(&f->pins) != 0)
     return KEEP;
   if (f->state == FRAME_ORPHAN)
@@ -293,11 +390,15 @@ static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
   }
   freed = frames_reclaim(p, victim, n);
   p->stats.evictions += freed;
+  unsigned retired = 0;
   for (unsigned i = 0; i < n; i++)
     if (victim[i]->state == FRAME_FREE &&
         ((class != ANY_CLASS && victim[i]->slab->class != class) ||
-         p->used > p->capacity))
-      frame_retire(p, victim[i]);
+         p->used > p->capacity)) {
+      frame_unfree(p, victim[i]);
+      victim[retired++] = victim[i];
+    }
+  frames_decommit(p, victim, retired);
   return freed;
 }
 
@@ -349,44 +450,52 @@ static int make_room(pagedb_session *s, uint32_t class)
                           "unpin pages or enlarge the pool");
 }
 
-int frame_get(pagedb_session *s, uint32_t class, frame **out)
+frame *frame_ready(pagedb_pool *p, uint32_t class)
 {
-  pagedb_pool *p = s->pool;
-  for (;;) {
-    frame *f = p->free[class];
-    if (f != NULL && p->used <= p->capacity) {
-      list_remove(&p->free[class], f);
-      *out = f;
-      return PAGEDB_OK;
-    }
-    if (f != NULL) {
+  do {
+    frame *f;
+    while ((f = p->free[class]) != NULL) {
+      if (p->used <= p->capacity) {
+        list_remove(&p->free[class], f);
+        return f;
+      }
       frame_retire(p, f);
-      continue;
     }
     f = frame_commit(p, class);
-    if (f != NULL) {
-      *out = f;
+    if (f != NULL)
+      return f;
+  } while (retire_free_others(p, class));
+  return NULL;
+}
+
+frame *frame_get_clean(pagedb_pool *p, uint32_t class)
+{
+  unsigned unwritten;
+  unsigned want = to_batch(p->ring_len / 16);
+  frame *f = frame_ready(p, class);
+  while (f == NULL && hand_reclaims(p, class, want, UINT_MAX, &unwritten) > 0)
+    f = frame_ready(p, class);
+  return f;
+}
+
+int frame_get(pagedb_session *s, uint32_t class, frame **out)
+{
+  int err = PAGEDB_OK;
+  while (err == PAGEDB_OK) {
+    *out = frame_ready(s->pool, class);
+    if (*out != NULL)
       return PAGEDB_OK;
-    }
-    if (retire_free_others(p, class))
-      continue;
-    int err = make_room(s, class);
-    if (err != PAGEDB_OK)
-      return err;
+    err = make_room(s, class);
   }
+  return err;
 }
 
 int frames_shrink(pagedb_session *s)
 {
   pagedb_pool *p = s->pool;
   while (p->used > p->capacity) {
-    uint32_t c = CLASS_MIN;
-    while (c <= CLASS_MAX && p->free[c] == NULL)
-      c++;
-    if (c <= CLASS_MAX) {
-      frame_retire(p, p->free[c]);
+    if (retire_free_others(p, ANY_CLASS))
       continue;
-    }
     unsigned unwritten;
     unsigned wrote = 0;
     uint64_t over = p->used - p->capacity;
@@ -394,8 +503,12 @@ int frames_shrink(pagedb_session *s)
     if (hand_reclaims(p, ANY_CLASS, want, ENOUGH_UNWRITTEN, &unwritten) > 0)
       continue;
     int err = unwritten > 0 ? flush_for_room(s, &wrote) : PAGEDB_OK;
-    if (err != PAGEDB_OK || wrote == 0)
+    if (err != PAGEDB_OK || wrote == 0) {
+      pool_note_over(p);
       return err;
+    }
   }
+  pool_note_over(p);
+  slabs_sweep(p);
   return PAGEDB_OK;
 }

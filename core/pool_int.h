@@ -6,6 +6,7 @@
 **   pool_frames.c  memory of the frames; the clock hand; reclaiming
 **   pool_fetch.c   hit, miss, new page, unpin, discard, invalidate
 **   pool_flush.c   dirty pages and how they reach the store
+**   pool_private.c private frames: no page id, no store (private.h)
 **   latch.c        shared and exclusive access to a page's content
 **
 ** LOCKS. Order: a latch before pool->lock; never two pool locks; nothing waits
@@ -33,6 +34,8 @@
 **   ORPHAN    entry lost (invalidated) while perhaps pinned; in the ring until
 **             the hand finds it unpinned. Its owner stays named, and is not
 **             closed before the orphan is gone
+**   PRIVATE   belongs to a private set; in the ring, unless its cell says apart
+**             or its set is not purgeable
 **
 ** A RESIDENT frame may be dirty (changed since the last copy was taken for a
 ** write) and writing (a copy is on its way). It is on its owner's unwritten
@@ -48,6 +51,7 @@
 
 #include "os.h"
 #include "pagedb.h"
+#include "private.h"
 
 /* A page table entry: flags, the epoch in which the page was read, and the
 ** frame's location in units of 512 bytes from the arena's start. */
@@ -96,7 +100,8 @@ typedef enum frame_state {
   FRAME_FREE,
   FRAME_LOADING,
   FRAME_RESIDENT,
-  FRAME_ORPHAN
+  FRAME_ORPHAN,
+  FRAME_PRIVATE
 } frame_state;
 
 typedef struct frame frame;
@@ -108,11 +113,17 @@ typedef struct frame_link {
 } frame_link;
 
 struct frame {
-  pte *entry; /* RESIDENT and LOADING: where the page table names it */
-  pagedb_owner *owner;
+  union {
+    pte *entry; /* RESIDENT and LOADING: where the page table names it */
+    private_cell *cell; /* PRIVATE */
+  };
+  union {
+    pagedb_owner *owner;
+    private_set *set; /* PRIVATE */
+  };
   uint64_t page;
   _Atomic uint64_t lsn;  /* written under the exclusive latch */
-  frame_link ring;       /* RESIDENT and ORPHAN */
+  frame_link ring;       /* RESIDENT, ORPHAN, most PRIVATE */
   frame_link list;       /* spare, free, or the owner's unwritten list */
   _Atomic uint32_t pins; /* pins that found no slot */
   _Atomic uint32_t latch;
@@ -183,7 +194,9 @@ struct pagedb_pool {
 
   uint64_t capacity;
   uint64_t used;
-  slab **unit; /* per 64 KiB of the arena: the slab there, or NULL */
+  uint64_t excess;  /* of private sets, beyond the budget: not in used */
+  uint64_t outside; /* of private sets that are not purgeable: not in used */
+  slab **unit;      /* per 64 KiB of the arena: the slab there, or NULL */
   uint32_t units;
   uint32_t next_unit;
   slab *slabs[CLASS_MAX + 1];
@@ -199,11 +212,24 @@ struct pagedb_pool {
 
   pagedb_owner *owners;
   pagedb_session *sessions;
+  private_set *sets;
   unsigned in_limbo;
   node *limbo; /* unlinked table nodes that a hit may still look at */
 
   parking_lot lots[PARK_LOTS];
   pagedb_pool_stats stats; /* the counters; gauges are computed */
+
+  /* Read at every pin of a private frame: on cache lines of its own. */
+  unsigned char before[64];
+  _Atomic int slow; /* pool_slow */
+  unsigned char after[64];
+};
+
+/* Why private frames are to be pinned and unpinned slowly. */
+enum pool_slow {
+  POOL_FAST,
+  POOL_OVER, /* used > capacity, or excess that others owe (private_owed) */
+  POOL_FORKED
 };
 
 static inline frame *frame_at(const pagedb_pool *p, uint32_t loc)
@@ -287,10 +313,26 @@ void table_free(pagedb_owner *o);
 ** whatever was looked at before must be looked at again.
 */
 int frame_get(pagedb_session *s, uint32_t class, frame **out);
+/* Under the lock, never released: the same, or NULL. _ready evicts nothing,
+** _clean writes nothing. */
+frame *frame_ready(pagedb_pool *p, uint32_t class);
+frame *frame_get_clean(pagedb_pool *p, uint32_t class);
+/* Under the lock: a frame whose bytes are not in p->used; NULL: no memory. */
+frame *frame_get_outside(pagedb_pool *p, uint32_t class);
 /* Under the lock: back to the free list. */
 void frame_put(pagedb_pool *p, frame *f);
-/* Under the lock: enter the ring as the newest page. */
+/* Under the lock: a frame whose bytes are not in p->used (any more) is free, if
+** the budget has room: 1. Else 0, and nothing done. */
+int frame_return(pagedb_pool *p, frame *f);
+/* Under the lock: the memory of n such frames goes back to the system. Sorts
+** them, so that neighbours go with one call. */
+void frames_decommit(pagedb_pool *p, frame **f, unsigned n);
+/* Under the lock: free the headers, and the addresses, of wholly spare slabs;
+** 0: there were none. */
+int slabs_sweep(pagedb_pool *p);
+/* Under the lock: enter the ring as the newest page; leave it. */
 void frame_enter(pagedb_pool *p, frame *f);
+void frame_leave(pagedb_pool *p, frame *f);
 /* Under the lock: take the entry away; the hand reclaims the frame. */
 void frame_orphan(pagedb_pool *p, frame *f);
 /*
@@ -301,6 +343,9 @@ unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n);
 /* Under the lock: give frames back until used <= capacity, as far as pins and
 ** dirty pages allow. May release the lock. */
 int frames_shrink(pagedb_session *s);
+/* Under the lock, after used, capacity or excess changed otherwise than by a
+** get within the budget. */
+void pool_note_over(pagedb_pool *p);
 void frames_free(pagedb_pool *p);
 
 /* Under the lock: wait until something changes. */
@@ -326,6 +371,21 @@ void frame_set_dirty(frame *f);
 uint32_t pins_scan(pagedb_pool *p);
 /* pagedb_discard_from, and of orphans too: nothing names the owner then. */
 int discard_pages(pagedb_owner *o, uint64_t first, int orphans);
+
+/* -------------------------------------------------------- pool_private.c */
+
+/* Under the lock: excess becomes budget, as far as there is room. */
+void private_settle(private_set *s);
+/* Under the lock: a set that has excess and not its share of the budget; NULL:
+** none. */
+private_set *private_owed(const pagedb_pool *p);
+/* What the hand does with a private frame: look (and take its reference bit),
+** claim, look again after the fence, and let go or take. */
+int private_is_victim(frame *f);
+void private_claim(frame *f);
+int private_claimed_is_pinned(frame *f);
+void private_release(frame *f);
+void private_take(pagedb_pool *p, frame *f);
 
 /* ----------------------------------------------------------------- latch.c */
 

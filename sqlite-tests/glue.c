@@ -9,6 +9,7 @@
 **
 **   PAGEDB_SUITE=off      stock SQLite: nothing is registered
 **   PAGEDB_SUITE_FETCH=1  every database asks for its pages by xFetch
+**   PAGEDB_SUITE_PCACHE=1 page-db's page cache instead of the built-in one
 **   PAGEDB_SUITE_PARENT=1 all data goes through the parent VFS
 **   PAGEDB_SUITE_REPORT   a file; each process appends one line: how many
 **                         database files it opened, how many of them direct
@@ -113,6 +114,12 @@ __attribute__((constructor)) static void before_sqlite(void)
   if (suite_is_on() && env_is("PAGEDB_SUITE_FETCH", "1"))
     sqlite3_config(SQLITE_CONFIG_MMAP_SIZE, (sqlite3_int64)0x7fff0000,
                    (sqlite3_int64)0x7fff0000);
+  const char *why = NULL;
+  if (suite_is_on() && env_is("PAGEDB_SUITE_PCACHE", "1") &&
+      pagedb_install(&why) != SQLITE_OK) {
+    fprintf(stderr, "suite: page cache: %s\n", why);
+    exit(2);
+  }
 }
 
 /* Above a VFS of another name page-db does all its I/O through that. */

@@ -3,7 +3,7 @@
 #
 #   SQLITE=3.53.4      version: 3.40.1, 3.46.1, 3.53.4, or any with SQLITE_SRC=DIR
 #   SUITE=veryquick    a permutation of SQLite's, full, all, or FILE.test
-#   CONFIG=stamped     stock | plain | stamped | parent, and +fetch
+#   CONFIG=stamped     stock | plain | stamped | parent, and +fetch, +pcache
 #   BUILD=normal       debug: SQLite's assertions; asan
 #   PATTERNS=          only test files of these names (globs)
 #   SUITE_JOBS=2       processes
@@ -14,7 +14,8 @@
 # Configurations: stock is SQLite alone. plain: page-db with databases that have
 # no reserved bytes; nothing may differ from stock. stamped: every new database is
 # stamped and every page verified. parent: stamped, all I/O through the parent VFS.
-# +fetch: pages by xFetch out of the shared pool instead of by xRead.
+# +fetch: pages by xFetch out of the shared pool instead of by xRead. +pcache:
+# page-db's page cache instead of the built-in one.
 #
 # Exit: 0 all as expected, 1 not, 3 SQLite's sources cannot be fetched.
 set -u
@@ -34,25 +35,31 @@ esac
 
 base=${config%%+*}
 export PAGEDB_SUITE=on
-unset PAGEDB_STAMP PAGEDB_DIRECT PAGEDB_FETCH PAGEDB_SUITE_FETCH PAGEDB_SUITE_PARENT
+unset PAGEDB_STAMP PAGEDB_DIRECT PAGEDB_FETCH PAGEDB_PCACHE PAGEDB_SUITE_FETCH \
+  PAGEDB_SUITE_PARENT PAGEDB_SUITE_PCACHE
 case $base in
 stock) export PAGEDB_SUITE=off ;;
 plain) export PAGEDB_STAMP=off ;;
 stamped) ;;
 parent) export PAGEDB_SUITE_PARENT=1 ;;
 *)
-  echo "suite: no configuration '$config': stock, plain, stamped or parent, and +fetch" >&2
+  echo "suite: no configuration '$config': stock, plain, stamped or parent, +fetch, +pcache" >&2
   exit 2
   ;;
 esac
-case ${config#"$base"} in
-'') ;;
-+fetch) export PAGEDB_SUITE_FETCH=1 ;;
-*)
-  echo "suite: no configuration '$config': what may follow $base is +fetch" >&2
-  exit 2
-  ;;
-esac
+rest=${config#"$base"}
+while [ -n "$rest" ]; do
+  case $rest in
+  +fetch*) export PAGEDB_SUITE_FETCH=1 ;;
+  +pcache*) export PAGEDB_SUITE_PCACHE=1 ;;
+  *)
+    echo "suite: no configuration '$config': what may follow $base is +fetch and +pcache" >&2
+    exit 2
+    ;;
+  esac
+  rest=${rest#+}
+  case $rest in *+*) rest=+${rest#*+} ;; *) rest= ;; esac
+done
 
 "$here/build.sh" "$version" "$build" testfixture || exit $?
 src=$(readlink -f "$root/build/sqlite/$version/src")

@@ -61,6 +61,9 @@ void sql_start(void)
     atexit(remove_given);
   }
   sqlite3_config(SQLITE_CONFIG_URI, 1);
+  const char *pcache = getenv("PAGEDB_PCACHE");
+  if (pcache != NULL && strcmp(pcache, "on") == 0)
+    assert_int_equal(pagedb_install(NULL), SQLITE_OK);
   assert_int_equal(pagedb_register(0), SQLITE_OK);
 }
 

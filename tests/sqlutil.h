@@ -2,6 +2,8 @@
 ** sqlutil.h - SQLite in tests: stock and page-db in one program.
 **
 ** "unix" names the stock VFS, "pagedb" ours; sql_start registers ours by name.
+** With PAGEDB_PCACHE=on in the environment it installs our page cache as well,
+** for both.
 ** Every helper fails the test, with the message, when SQLite does not say OK,
 ** unless its name says otherwise.
 */

@@ -552,7 +552,9 @@ static void test_columns_are_frozen(void **state)
       "failures_crc,failures_page_id,read_latency_p50_ns,read_latency_p95_ns,"
       "read_latency_p99_ns,write_latency_p50_ns,write_latency_p95_ns,"
       "write_latency_p99_ns,sync_latency_p50_ns,sync_latency_p95_ns,"
-      "sync_latency_p99_ns");
+      "sync_latency_p99_ns,pcache_pages,pcache_bytes,pcache_outside_bytes,"
+      "pcache_excess_bytes,pcache_table_bytes,pcache_hits,pcache_misses,"
+      "pcache_taken,pcache_excesses");
   db_close(db);
 }
 

@@ -6,6 +6,7 @@
 */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "vfs_int.h"
 
@@ -28,8 +29,7 @@ sqlite3_int64 parse_bytes(const char *s)
   while (*end == ' ')
     end++;
   for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-    if (end != s && n >= 0 && n < 1e15 &&
-        sqlite3_stricmp(end, units[i].name) == 0)
+    if (end != s && n >= 0 && n < 1e15 && strcasecmp(end, units[i].name) == 0)
       return (sqlite3_int64)(n * (double)((sqlite3_int64)1 << units[i].shift));
   return -1;
 }

@@ -6,19 +6,25 @@
 **   sqlite3_pagedbnamed_init  loaded: VFS registered by name only
 **   pagedb_register           linked
 **   pagedb_extra_init         compiled in, -DSQLITE_EXTRA_INIT
+**   pagedb_install            the page cache, before SQLite begins or between
+**                             shutdown and initialize
+**   at_load                   the same, when the library comes early: LD_PRELOAD
 **
 ** Environment, read at registration: PAGEDB_POOL_SIZE (bytes, or with KiB, MiB,
 ** GiB), PAGEDB_FETCH=off (pages by copy, not by pin), PAGEDB_STAMP=on|off|
-** required and PAGEDB_DIRECT=auto|required|off (as the URI parameters, vfs.c).
-** With another value nothing is registered.
+** required and PAGEDB_DIRECT=auto|required|off (as the URI parameters, vfs.c),
+** PAGEDB_PCACHE=on|off. With another value nothing is registered.
 */
 #define PAGEDB_SQLITE_API_HERE
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <sqlite3ext.h>
 SQLITE_EXTENSION_INIT1
 
+#include "../pcache/pcache.h"
+#include "host.h"
 #include "pagedb_sqlite.h"
 #include "vfs_int.h"
 
@@ -49,29 +55,40 @@ static int check_word(const char *name, const char *const *words,
   return SQLITE_MISUSE;
 }
 
+static int switch_is(const char *name, const char *value)
+{
+  const char *v = getenv(name);
+  return v != NULL && strcasecmp(v, value) == 0;
+}
+
+/* 0: what PAGEDB_POOL_SIZE says is no size. Calls nothing of SQLite. */
+static int read_pool_size(void)
+{
+  const char *size = getenv("PAGEDB_POOL_SIZE");
+  sqlite3_int64 bytes = size == NULL ? 0 : parse_bytes(size);
+  if (bytes >= 65536)
+    pagedb_globals.pool_bytes = (uint64_t)bytes;
+  return size == NULL || bytes >= 65536;
+}
+
 static int read_environment(char **message)
 {
   static const char *const stamp[] = {"on", "off", "required", NULL};
-  static const char *const fetch[] = {"on", "off", NULL};
+  static const char *const on_off[] = {"on", "off", NULL};
   static const char *const direct[] = {"auto", "required", "off", NULL};
   int rc = check_word("PAGEDB_STAMP", stamp, message);
   if (rc == SQLITE_OK)
-    rc = check_word("PAGEDB_FETCH", fetch, message);
+    rc = check_word("PAGEDB_FETCH", on_off, message);
+  if (rc == SQLITE_OK)
+    rc = check_word("PAGEDB_PCACHE", on_off, message);
   if (rc == SQLITE_OK)
     rc = check_word("PAGEDB_DIRECT", direct, message);
-  const char *size = getenv("PAGEDB_POOL_SIZE");
-  if (rc != SQLITE_OK || size == NULL)
+  if (rc != SQLITE_OK || read_pool_size())
     return rc;
-  sqlite3_int64 bytes = parse_bytes(size);
-  if (bytes < 65536) {
-    *message =
-        sqlite3_mprintf("PAGEDB_POOL_SIZE=%s in the environment is not a "
-                        "size of at least 64 KiB",
-                        size);
-    return SQLITE_MISUSE;
-  }
-  pagedb_globals.pool_bytes = (uint64_t)bytes;
-  return SQLITE_OK;
+  *message = sqlite3_mprintf("PAGEDB_POOL_SIZE=%s in the environment is not a "
+                             "size of at least 64 KiB",
+                             getenv("PAGEDB_POOL_SIZE"));
+  return SQLITE_MISUSE;
 }
 
 /*
@@ -83,8 +100,7 @@ static int read_environment(char **message)
 static void allow_fetch(sqlite3 *db)
 {
   sqlite3_file *f = NULL;
-  const char *fetch = getenv("PAGEDB_FETCH");
-  if ((fetch != NULL && sqlite3_stricmp(fetch, "off") == 0) ||
+  if (switch_is("PAGEDB_FETCH", "off") ||
       sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f) !=
           SQLITE_OK ||
       conn_of(f) == NULL)
@@ -106,6 +122,117 @@ static int connection_opened(sqlite3 *db, char **message,
   return rc;
 }
 
+/* --------------------------------------------------------------- page cache */
+
+/* The SQLite that has our page cache. */
+static struct {
+  int done;
+  const void *base; /* host.base */
+} installed;
+
+/* What was registered: to be done again after a shutdown. */
+static enum { NOT_REGISTERED, BY_NAME, AS_DEFAULT } registered;
+static int for_every_connection;
+
+/* Bytes that SQLite holds without any connection: less than this. The least that
+** a connection takes is some thousands. */
+enum { NO_CONNECTION = 1024 };
+
+/* A function of the SQLite that loaded us; NULL: none did yet. */
+static const void *host_routine(void)
+{
+  const void *p = NULL;
+#ifndef SQLITE_CORE
+  if (sqlite3_api != NULL) {
+    int (*routine)(void) = sqlite3_api->libversion_number;
+    memcpy(&p, &routine, sizeof p);
+  }
+#endif
+  return p;
+}
+
+/* Another SQLite of this process may have it, and this one not. */
+static int pcache_is_ours(void)
+{
+  return installed.done && host_base(host_routine()) == installed.base &&
+         pcache_is_active();
+}
+
+/* Hand the methods over: to an SQLite that has not begun. */
+static int configure(const host *h)
+{
+  read_pool_size();
+  pcache_setup(pool_get);
+  int rc = h->config(SQLITE_CONFIG_PCACHE2, &pcache_methods);
+  if (rc == SQLITE_OK) {
+    installed.done = 1;
+    installed.base = h->base;
+  }
+  return rc;
+}
+
+static int watch_connections(void)
+{
+  for_every_connection = 1;
+  return sqlite3_auto_extension((void (*)(void))connection_opened);
+}
+
+/* NULL, or why SQLite must not be shut down. */
+static const char *in_use(const host *h)
+{
+  void *p = h->malloc(64);
+  sqlite3_int64 used = h->memory_used();
+  h->free(p);
+  if (used == 0)
+    return "SQLite has begun, and keeps no count of its memory, by which one "
+           "could tell that no connection is open: install the page cache "
+           "before the first connection";
+  if (used - 64 > NO_CONNECTION)
+    return "a connection is open (or memory of sqlite3_malloc is held): close "
+           "it first";
+  return NULL;
+}
+
+/* Shut SQLite down, hand the methods over, and restore what went with it. */
+static int reconfigure(const host *h)
+{
+  int rc = h->shutdown();
+  if (rc == SQLITE_OK)
+    rc = configure(h);
+  int began = h->initialize();
+  if (rc == SQLITE_OK)
+    rc = began;
+  if (began == SQLITE_OK && registered != NOT_REGISTERED)
+    began = vfs_register(NULL, registered == AS_DEFAULT);
+  if (began == SQLITE_OK && for_every_connection)
+    began = watch_connections();
+  return rc == SQLITE_OK ? began : rc;
+}
+
+EXPORT int pagedb_install(const char **why)
+{
+  host h;
+  const char *reason = NULL;
+  int rc = SQLITE_OK;
+  if (!host_find(host_routine(), &h)) {
+    rc = SQLITE_ERROR;
+    reason = "sqlite3_config of the program's SQLite is not to be found";
+  } else if (!installed.done || installed.base != h.base) {
+    rc = configure(&h);
+    if (rc == SQLITE_MISUSE) {
+      reason = in_use(&h);
+      rc = reason == NULL ? reconfigure(&h) : SQLITE_BUSY;
+    }
+    if (rc != SQLITE_OK && reason == NULL)
+      reason = "SQLite refused";
+  }
+  if (why != NULL)
+    *why = reason;
+  return rc;
+}
+
+/* ------------------------------------------------------------- registration */
+
 /* *message (sqlite3_malloc'd) says what is wrong. */
 static int start(int make_default, char **message)
 {
@@ -116,10 +243,24 @@ static int start(int make_default, char **message)
     return SQLITE_ERROR;
   }
   int rc = read_environment(message);
-  return rc == SQLITE_OK ? vfs_register(NULL, make_default) : rc;
+  pagedb_globals.pcache_is_ours = pcache_is_ours;
+  if (rc == SQLITE_OK)
+    rc = vfs_register(NULL, make_default);
+  if (rc == SQLITE_OK)
+    registered = make_default ? AS_DEFAULT : BY_NAME;
+  return rc;
 }
 
 #ifndef SQLITE_CORE
+
+/* The library may come before SQLite begins: by LD_PRELOAD, or dlopen'd early.
+** Where it comes later, this is refused, and nothing has changed. */
+__attribute__((constructor)) static void at_load(void)
+{
+  host h;
+  if (switch_is("PAGEDB_PCACHE", "on") && host_find(NULL, &h))
+    configure(&h);
+}
 
 static int load(sqlite3 *db, char **message, const sqlite3_api_routines *api,
                 int make_default)
@@ -127,9 +268,13 @@ static int load(sqlite3 *db, char **message, const sqlite3_api_routines *api,
   SQLITE_EXTENSION_INIT2(api);
   int rc = start(make_default, message);
   if (rc == SQLITE_OK)
-    rc = sqlite3_auto_extension((void (*)(void))connection_opened);
+    rc = watch_connections();
   if (rc == SQLITE_OK)
     rc = sql_register(db, message);
+  if (rc == SQLITE_OK && switch_is("PAGEDB_PCACHE", "on") && !pcache_is_ours())
+    sqlite3_log(SQLITE_WARNING,
+                "pagedb: PAGEDB_PCACHE=on, but this SQLite had begun before "
+                "page-db came: its built-in page cache stays");
   return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;
 }
 
@@ -165,11 +310,17 @@ static int start_linked(int make_default)
 
 int pagedb_register(int make_default)
 {
+  /* Where it is too late for it, the built-in page cache stays. */
+  if (make_default && !installed.done && !switch_is("PAGEDB_PCACHE", "off")) {
+    host h;
+    host_find(NULL, &h);
+    configure(&h);
+  }
   int rc = sqlite3_initialize();
   if (rc == SQLITE_OK)
     rc = start_linked(make_default);
   if (rc == SQLITE_OK)
-    rc = sqlite3_auto_extension((void (*)(void))connection_opened);
+    rc = watch_connections();
   return rc;
 }
 

@@ -17,13 +17,30 @@ extern "C" {
 /*
 ** Register the VFS `pagedb`, above the present default VFS, and with
 ** make_default as the default one itself; and, for connections opened from now
-** on, the SQL functions and tables. Calls sqlite3_initialize. Returns an SQLite
-** result code: SQLITE_ERROR when SQLite is older than 3.40.1, SQLITE_MISUSE when a
-** PAGEDB_ variable in the environment has a value that is not known (the error
-** log, SQLITE_CONFIG_LOG, says which). May be called again; thread-safe like
-** sqlite3_vfs_register.
+** on, the SQL functions and tables. Calls sqlite3_initialize; with make_default,
+** and where SQLite has not begun before, its page cache is replaced first
+** (pagedb_install), unless the environment says PAGEDB_PCACHE=off. Returns an
+** SQLite result code: SQLITE_ERROR when SQLite is older than 3.40.1, SQLITE_MISUSE
+** when a PAGEDB_ variable in the environment has a value that is not known (the
+** error log, SQLITE_CONFIG_LOG, says which). May be called again; the first time is
+** to be alone, like sqlite3_initialize.
 */
 int pagedb_register(int make_default);
+
+/*
+** Replace SQLite's page cache by one whose pages are frames of page-db's pool,
+** for all databases of the process: one budget for all memory that holds pages.
+** Before SQLite begins (sqlite3_initialize, the first connection); or later,
+** while no connection is open: SQLite is then shut down, configured, and begun
+** anew, and page-db registered again as it was (what others registered, VFSes
+** excepted, is lost as in any shutdown). Like sqlite3_config it must not run
+** beside any other call of SQLite.
+** SQLITE_OK, also if it was done before. SQLITE_BUSY: a connection is open, or
+** that is not to be known; SQLITE_ERROR: sqlite3_config is not to be found (a
+** program that hides its SQLite); else what SQLite said. *why (may be NULL) is
+** then a sentence, static, else NULL. Exported by the loadable library as well.
+*/
+int pagedb_install(const char **why);
 
 /*
 ** For -DSQLITE_EXTRA_INIT: register the VFS as the default one, at every

@@ -30,6 +30,7 @@ globals pagedb_globals = {.lock = PTHREAD_MUTEX_INITIALIZER,
 static void child_begins(void)
 {
   pthread_mutex_init(&pagedb_globals.lock, NULL);
+  pagedb_pool_forked(atomic_load(&pagedb_globals.pool));
   atomic_store(&pagedb_globals.pool, NULL);
   pagedb_globals.files = NULL;
   atomic_fetch_add(&pagedb_globals.generation, 1);

@@ -164,7 +164,7 @@ static void files_column(sqlite3_context *ctx, const rows *all, const void *row,
     number(ctx, r->connections);
     break;
   case 9:
-    text(ctx, "built-in");
+    text(ctx, pagedb_globals.pcache_is_ours() ? "pagedb" : "built-in");
     break;
   case 10:
     number(ctx, (uint64_t)r->failed);
@@ -426,6 +426,26 @@ static int stats_latency(rows *out)
   return rc;
 }
 
+static int stats_pcache(rows *out, const pagedb_pool_stats *p)
+{
+  const struct {
+    const char *name;
+    uint64_t value;
+  } all[] = {{"pcache_pages", p->private_pages},
+             {"pcache_bytes", p->private_bytes},
+             {"pcache_outside_bytes", p->outside_bytes},
+             {"pcache_excess_bytes", p->excess_bytes},
+             {"pcache_table_bytes", p->private_table_bytes},
+             {"pcache_hits", p->private_hits},
+             {"pcache_misses", p->private_misses},
+             {"pcache_taken", p->private_taken},
+             {"pcache_excesses", p->private_excesses}};
+  int rc = SQLITE_OK;
+  for (size_t i = 0; i < sizeof all / sizeof all[0] && rc == SQLITE_OK; i++)
+    rc = stat_add(out, all[i].name, all[i].value);
+  return rc;
+}
+
 static int stats_gather(sqlite3 *db, const char *schema, rows *out,
                         char **message)
 {
@@ -468,7 +488,9 @@ static int stats_gather(sqlite3 *db, const char *schema, rows *out,
   int rc = SQLITE_OK;
   for (size_t i = 0; i < sizeof all / sizeof all[0] && rc == SQLITE_OK; i++)
     rc = stat_add(out, all[i].name, all[i].value);
-  return rc == SQLITE_OK ? stats_latency(out) : rc;
+  if (rc == SQLITE_OK)
+    rc = stats_latency(out);
+  return rc == SQLITE_OK ? stats_pcache(out, &p) : rc;
 }
 
 static void stats_column(sqlite3_context *ctx, const rows *all, const void *row,

@@ -1,7 +1,8 @@
 /*
 ** vfs_int.h - the inside of the VFS `pagedb`, shared by its files.
 **
-**   init.c      entry points: loadable, static
+**   init.c      entry points: loadable, static; the page cache's installation
+**   host.c      sqlite3_config of the SQLite that runs us
 **   vfs.c       the sqlite3_vfs: open and what goes straight to the parent
 **   shared.c    one database file of the process, whatever connections it has
 **   handle.c    descriptors: how they are learnt, made direct, closed
@@ -294,7 +295,8 @@ typedef struct globals {
   /* Where SQLite has its lock byte: asked at each open, since its test suite
   ** moves it. */
   _Atomic uint64_t lock_byte;
-  uint64_t (*clock)(void); /* wall clock, microseconds */
+  int (*pcache_is_ours)(void); /* SQLite's page cache is the pool's */
+  uint64_t (*clock)(void);     /* wall clock, microseconds */
   void (*progress)(unsigned long long done,
                    unsigned long long all); /* pages; may be NULL */
   unsigned rules_off;                       /* tests */

@@ -61,8 +61,8 @@ for source in tests/test_*.c; do
   # Linked statically, --wrap=malloc would also hit libc's and the thread
   # library's own allocations, which do not expect to fail.
   [ "$name" = test_oom ] && continue
-  # Core's tests: the VFS needs SQLite for the target.
-  case $name in test_vfs_*) continue ;; esac
+  # Core's tests: the plugin needs SQLite for the target.
+  case $name in test_vfs_* | test_pcache*) continue ;; esac
   wrap=$(make -s --no-print-directory "print-WRAP_$name")
   # shellcheck disable=SC2086
   $cc $flags "$source" $objects "$out/cmocka.o" -o "$out/$name$suffix" -static $wrap -pthread

@@ -1,0 +1,479 @@
+/*
+** pcache.c - the methods of SQLite's page cache (sqlite3_pcache_methods2) over
+** private frames of the pool.
+**
+** A cache is one sqlite3_pcache: a set of private frames, a table of page
+** headers, and a clock of its own. SQLite serialises the calls for one cache,
+** so nothing of it needs a lock, but what the pool's clock hand may do at any
+** time: take the frame of an unpinned page. It does not touch the cache's table:
+** the header stays there as TAKEN until its cache meets it (private.h), and is
+** not counted as a page from the moment it is taken.
+**
+** WHO HAS TO GO. A purgeable cache that has its cache_size replaces one of its
+** own unpinned pages, by its own clock (the pool's rule: a page that was fetched
+** again since it came gets a second chance), without any lock. Under
+** it, it asks the pool, whose hand takes from whoever has it. A page that is
+** unpinned while the cache exceeds its cache_size, or the pool its budget, goes
+** at once.
+**
+** createFlag 1 is answered with NULL when nine tenths of cache_size are pinned,
+** as by SQLite's built-in cache: that is what makes SQLite spill. createFlag 2
+** fails when memory is out.
+**
+** A forked child has no use of its parent's caches, whose pages are gone there
+** (private.h); it may close them.
+*/
+#include <string.h>
+
+#include "../core/os.h"
+#include "pages.h"
+#include "pcache.h"
+
+/* Rare paths stay out of the way of hits. */
+#define NOT_INLINE __attribute__((noinline))
+
+typedef struct cache {
+  private_set set; /* first: what a hit looks at */
+  page_table table;
+  uint32_t pins, unpins; /* pages pinned now: the difference. Two numbers, for
+                            one would make each call wait for the one before */
+  uint32_t most;         /* cache_size, pages */
+  uint32_t most_pinned;  /* from then on createFlag 1 means no */
+  uint32_t max_key;      /* no larger key is in the table */
+  page *newest;          /* ring; newest->newer is the oldest */
+  page *hand;
+  page_store pages;
+} cache;
+
+static struct {
+  pagedb_pool *(*pool)(void);
+  _Atomic int active; /* how many SQLites have begun with it */
+} global;
+
+void pcache_setup(pagedb_pool *(*pool)(void))
+{
+  global.pool = pool;
+}
+
+int pcache_is_active(void)
+{
+  return atomic_load(&global.active) > 0;
+}
+
+static inline uint32_t frames_of(const cache *c)
+{
+  return atomic_load_explicit(&c->set.frames, memory_order_relaxed);
+}
+
+static inline uint32_t pinned_of(const cache *c)
+{
+  return c->pins - c->unpins;
+}
+
+static inline page *page_of(sqlite3_pcache_page *p)
+{
+  return (page *)(void *)p;
+}
+
+static inline void count(_Atomic uint64_t *n)
+{
+  /* One writer: no read-modify-write is needed for others to read it whole. */
+  uint64_t v = atomic_load_explicit(n, memory_order_relaxed);
+  atomic_store_explicit(n, v + 1, memory_order_relaxed);
+}
+
+static void note_table_bytes(cache *c)
+{
+  uint64_t n = sizeof *c + c->pages.bytes + page_table_bytes(&c->table);
+  atomic_store_explicit(&c->set.table_bytes, n, memory_order_relaxed);
+}
+
+/* --------------------------------------------------------------- the clock */
+
+static void ring_enter(cache *c, page *p)
+{
+  page_rest *r = rest_of(p);
+  if (c->newest == NULL) {
+    r->newer = r->older = p;
+    c->hand = p;
+  } else {
+    r->older = c->newest;
+    r->newer = rest_of(c->newest)->newer;
+    rest_of(r->newer)->older = p;
+    rest_of(c->newest)->newer = p;
+  }
+  c->newest = p;
+}
+
+static void ring_leave(cache *c, page *p)
+{
+  page_rest *r = rest_of(p);
+  if (r->newer == p) {
+    c->newest = c->hand = NULL;
+    return;
+  }
+  if (c->hand == p)
+    c->hand = r->newer;
+  if (c->newest == p)
+    c->newest = r->older;
+  rest_of(r->older)->newer = r->newer;
+  rest_of(r->newer)->older = r->older;
+}
+
+/* ---------------------------------------------------------- pages that leave */
+
+/* The header goes; its frame has gone. */
+static void page_forget(cache *c, page *p)
+{
+  page_table_remove(&c->table, rest_of(p)->key);
+  ring_leave(c, p);
+  page_free(&c->pages, p);
+}
+
+/* Pages on their way out: the pool's lock is taken once for many. */
+typedef struct leaving {
+  unsigned n;
+  int give_back;
+  private_cell *cell[64];
+  page *page[64];
+} leaving;
+
+static void leave_flush(cache *c, leaving *l)
+{
+  if (l->n > 0)
+    private_drop(&c->set, l->cell, l->n, l->give_back);
+  for (unsigned i = 0; i < l->n; i++)
+    page_forget(c, l->page[i]);
+  l->n = 0;
+}
+
+/* A page, pinned or not, or taken. After this only leave_flush may be called
+** for it. */
+static void leave(cache *c, leaving *l, page *p)
+{
+  c->unpins += (uint32_t)private_is_pinned(&p->cell);
+  l->page[l->n] = p;
+  l->cell[l->n++] = &p->cell;
+  if (l->n == sizeof l->page / sizeof l->page[0])
+    leave_flush(c, l);
+}
+
+NOT_INLINE static void page_drop(cache *c, page *p)
+{
+  leaving l;
+  l.n = 0;
+  l.give_back = 0;
+  leave(c, &l, p);
+  leave_flush(c, &l);
+}
+
+static int is_taken(page *p)
+{
+  return atomic_load(&p->cell.claim) == PRIVATE_TAKEN;
+}
+
+/* Forget the headers of pages that the pool took. */
+static void sweep(cache *c)
+{
+  page *p = c->newest;
+  for (uint32_t n = c->table.entries; n > 0; n--) {
+    page *older = rest_of(p)->older;
+    if (is_taken(p))
+      page_forget(c, p);
+    p = older;
+  }
+  page_store_trim(&c->pages);
+  note_table_bytes(c);
+}
+
+/*
+** An unpinned page of the cache's own, pinned now, or NULL. The hand goes round
+** twice at most: the first time it may meet nothing but reference bits.
+*/
+static page *victim(cache *c)
+{
+  for (uint64_t n = 2 * (uint64_t)c->table.entries;
+       n > 0 && frames_of(c) > pinned_of(c); n--) {
+    page *p = c->hand;
+    c->hand = rest_of(p)->newer;
+    if (private_is_pinned(&p->cell) || private_was_touched(&p->cell))
+      continue;
+    if (private_pin(&c->set, &p->cell)) {
+      c->pins++;
+      return p;
+    }
+    page_forget(c, p);
+  }
+  return NULL;
+}
+
+/* ------------------------------------------------------------- pages that come
+ */
+
+/* A page with a frame, pinned, in neither table nor ring. */
+static page *page_new(cache *c, private_need need)
+{
+  page *p = page_alloc(&c->pages);
+  if (p == NULL)
+    return NULL;
+  p->base.pBuf = private_get(&c->set, &p->cell, need);
+  if (p->base.pBuf == NULL) {
+    page_free(&c->pages, p);
+    return NULL;
+  }
+  c->pins++;
+  return p;
+}
+
+/* The same from a page of the cache's own, or NULL. */
+static page *page_recycled(cache *c)
+{
+  page *p = c->set.purgeable ? victim(c) : NULL;
+  if (p != NULL) {
+    page_table_remove(&c->table, rest_of(p)->key);
+    ring_leave(c, p);
+  }
+  return p;
+}
+
+static page *page_make(cache *c, uint32_t key, int create)
+{
+  page *p = NULL;
+  if (create == 1 && c->set.purgeable && pinned_of(c) >= c->most_pinned)
+    return NULL;
+  if (c->table.entries > 2 * frames_of(c) + 64)
+    sweep(c);
+  if (!page_table_reserve(&c->table))
+    return NULL;
+  if (frames_of(c) + 1 >= c->most)
+    p = page_recycled(c);
+  if (p == NULL)
+    p = page_new(c, PRIVATE_MAY);
+  if (p == NULL)
+    p = page_recycled(c);
+  if (p == NULL && create == 2)
+    p = page_new(c, PRIVATE_MUST);
+  if (p == NULL)
+    return NULL;
+  rest_of(p)->key = key;
+  memset(p->base.pExtra, 0, sizeof(void *));
+  page_table_add(&c->table, key, p);
+  ring_enter(c, p);
+  if (key > c->max_key)
+    c->max_key = key;
+  count(&c->set.misses);
+  note_table_bytes(c);
+  return p;
+}
+
+/* ----------------------------------------------------------------- methods */
+
+static int x_init(void *arg)
+{
+  (void)arg;
+  if (global.pool() == NULL)
+    return SQLITE_NOMEM;
+  atomic_fetch_add(&global.active, 1);
+  return SQLITE_OK;
+}
+
+static void x_shutdown(void *arg)
+{
+  (void)arg;
+  atomic_fetch_sub(&global.active, 1);
+}
+
+static sqlite3_pcache *x_create(int page_size, int extra, int purgeable)
+{
+  pagedb_pool *pool = global.pool();
+  cache *c = pool == NULL ? NULL : os_aligned_alloc(64, sizeof *c);
+  if (c == NULL)
+    return NULL;
+  memset(c, 0, sizeof *c);
+  c->most = purgeable ? 0 : UINT32_MAX;
+  page_store_init(&c->pages, (size_t)extra);
+  if (page_table_init(&c->table)) {
+    note_table_bytes(c);
+    if (private_open(pool, &c->set, (uint32_t)page_size, purgeable) ==
+        PAGEDB_OK)
+      return (sqlite3_pcache *)c;
+    page_table_free(&c->table);
+  }
+  os_aligned_free(c);
+  return NULL;
+}
+
+static int x_pagecount(sqlite3_pcache *sc)
+{
+  return (int)frames_of((cache *)sc);
+}
+
+/* The page is not there: make it, if that is wished. */
+NOT_INLINE static sqlite3_pcache_page *fetch_new(cache *c, uint32_t key,
+                                                 int create)
+{
+  page *p = create == 0 ? NULL : page_make(c, key, create);
+  return p == NULL ? NULL : &p->base;
+}
+
+static sqlite3_pcache_page *fetch_pinned(cache *c, page *p)
+{
+  private_touch(&p->cell);
+  c->pins++;
+  count(&c->set.hits);
+  return &p->base;
+}
+
+/* The pool is about to take its frame, or took it. */
+NOT_INLINE static sqlite3_pcache_page *fetch_slowly(cache *c, page *p,
+                                                    uint32_t key, int create)
+{
+  if (private_pin_slowly(&c->set, &p->cell))
+    return fetch_pinned(c, p);
+  page_forget(c, p);
+  return fetch_new(c, key, create);
+}
+
+static sqlite3_pcache_page *x_fetch(sqlite3_pcache *sc, unsigned key,
+                                    int create)
+{
+  cache *c = (cache *)sc;
+  page *p = page_table_find(&c->table, &c->pages, key);
+  if (p == NULL)
+    return fetch_new(c, key, create);
+  if (private_is_pinned(&p->cell)) {
+    count(&c->set.hits);
+    return &p->base;
+  }
+  if (private_pin_quickly(&c->set, &p->cell))
+    return fetch_pinned(c, p);
+  return fetch_slowly(c, p, key, create);
+}
+
+NOT_INLINE static void unpin_slowly(cache *c, page *p)
+{
+  if (private_unpin_slowly(&c->set, &p->cell))
+    c->unpins++;
+  else
+    page_drop(c, p);
+}
+
+static void x_unpin(sqlite3_pcache *sc, sqlite3_pcache_page *sp, int discard)
+{
+  cache *c = (cache *)sc;
+  page *p = page_of(sp);
+  if (discard || frames_of(c) > c->most)
+    page_drop(c, p);
+  else if (private_unpin_quickly(&c->set, &p->cell))
+    c->unpins++;
+  else
+    unpin_slowly(c, p);
+}
+
+static void x_rekey(sqlite3_pcache *sc, sqlite3_pcache_page *sp,
+                    unsigned old_key, unsigned new_key)
+{
+  cache *c = (cache *)sc;
+  page *p = page_of(sp);
+  page *other = page_table_find(&c->table, &c->pages, new_key);
+  if (other == p)
+    return;
+  if (other != NULL)
+    page_drop(c, other);
+  page_table_remove(&c->table, old_key);
+  rest_of(p)->key = new_key;
+  page_table_add(&c->table, new_key, p);
+  if (new_key > c->max_key)
+    c->max_key = new_key;
+}
+
+static void truncate_all(cache *c, uint32_t limit, leaving *l)
+{
+  page *p = c->newest;
+  for (uint32_t n = c->table.entries; n > 0; n--) {
+    page *older = rest_of(p)->older;
+    if (rest_of(p)->key >= limit)
+      leave(c, l, p);
+    p = older;
+  }
+}
+
+static void x_truncate(sqlite3_pcache *sc, unsigned limit)
+{
+  cache *c = (cache *)sc;
+  leaving l;
+  if (limit > c->max_key)
+    return;
+  l.n = 0;
+  l.give_back = 0;
+  if (c->max_key - limit >= c->table.entries) {
+    truncate_all(c, limit, &l);
+  } else {
+    /* Not many keys: ask for each. */
+    for (uint32_t key = limit; key - limit <= c->max_key - limit; key++) {
+      page *p = page_table_find(&c->table, &c->pages, key);
+      if (p != NULL)
+        leave(c, &l, p);
+    }
+  }
+  leave_flush(c, &l);
+  c->max_key = limit == 0 ? 0 : limit - 1;
+}
+
+/* Drop unpinned pages until `most` are left. */
+static void enforce(cache *c, uint32_t most, int give_back)
+{
+  leaving l;
+  l.n = 0;
+  l.give_back = give_back;
+  while (frames_of(c) - l.n > most) {
+    page *p = victim(c);
+    if (p == NULL)
+      break;
+    leave(c, &l, p);
+  }
+  leave_flush(c, &l);
+}
+
+static void x_cachesize(sqlite3_pcache *sc, int pages)
+{
+  cache *c = (cache *)sc;
+  if (!c->set.purgeable)
+    return;
+  c->most = pages < 0 ? 0 : (uint32_t)pages;
+  c->most_pinned = (uint32_t)((uint64_t)c->most * 9 / 10);
+  enforce(c, c->most, 0);
+}
+
+static void x_shrink(sqlite3_pcache *sc)
+{
+  cache *c = (cache *)sc;
+  if (!c->set.purgeable)
+    return;
+  enforce(c, 0, 1);
+  private_trim(&c->set);
+  sweep(c);
+}
+
+static void x_destroy(sqlite3_pcache *sc)
+{
+  cache *c = (cache *)sc;
+  x_truncate(sc, 0);
+  private_close(&c->set);
+  page_store_free(&c->pages);
+  page_table_free(&c->table);
+  os_aligned_free(c);
+}
+
+const sqlite3_pcache_methods2 pcache_methods = {.iVersion = 1,
+                                                .xInit = x_init,
+                                                .xShutdown = x_shutdown,
+                                                .xCreate = x_create,
+                                                .xCachesize = x_cachesize,
+                                                .xPagecount = x_pagecount,
+                                                .xFetch = x_fetch,
+                                                .xUnpin = x_unpin,
+                                                .xRekey = x_rekey,
+                                                .xTruncate = x_truncate,
+                                                .xDestroy = x_destroy,
+                                                .xShrink = x_shrink};
