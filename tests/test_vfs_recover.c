@@ -332,6 +332,78 @@ static void test_parent_without_shm(void **state)
   assert_whole(path, 1);
 }
 
+/* A VFS with names of its own: everything is called NAME.else below it. SQLite
+** looks for parameters behind a name and for its begin before it: zeroes. */
+static const char *elsewhere(const char *name)
+{
+  static char names[16][700];
+  static unsigned next;
+  char *text = names[next++ % 16];
+  memset(text, 0, sizeof names[0]);
+  snprintf(text + 8, sizeof names[0] - 16, "%s.else", name);
+  return text + 8;
+}
+
+static int else_open(sqlite3_vfs *v, const char *name, sqlite3_file *f,
+                     int flags, int *out)
+{
+  sqlite3_vfs *under = v->pAppData;
+  return under->xOpen(under, elsewhere(name), f, flags, out);
+}
+
+static int else_delete(sqlite3_vfs *v, const char *name, int sync)
+{
+  sqlite3_vfs *under = v->pAppData;
+  return under->xDelete(under, elsewhere(name), sync);
+}
+
+static int else_access(sqlite3_vfs *v, const char *name, int flags, int *out)
+{
+  sqlite3_vfs *under = v->pAppData;
+  return under->xAccess(under, elsewhere(name), flags, out);
+}
+
+/* The journal is looked for, and deleted, where it was written. */
+static void test_parent_with_its_own_names(void **state)
+{
+  (void)state;
+  sqlite3_vfs *unix_vfs = sqlite3_vfs_find("unix");
+  static sqlite3_vfs other;
+  const char *path = db_path("names.db");
+  other = *unix_vfs;
+  other.zName = "elsewhere";
+  other.pNext = NULL;
+  other.pAppData = unix_vfs;
+  other.xOpen = else_open;
+  other.xDelete = else_delete;
+  other.xAccess = else_access;
+  assert_int_equal(sqlite3_vfs_register(&other, 0), SQLITE_OK);
+  db_remove(elsewhere(path));
+  pid_t pid = fork();
+  if (pid == 0) {
+    sqlite3 *db = db_open(path, "pagedb&pagedb_parent=elsewhere");
+    run(db, "CREATE TABLE t(a); INSERT INTO t VALUES(zeroblob(200000)); PRAGMA "
+            "cache_size=5; BEGIN; DELETE FROM t");
+    run(db,
+        "INSERT INTO t SELECT randomblob(1000) FROM (WITH RECURSIVE n(x) AS "
+        "(SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<100) SELECT x FROM n)");
+    raise(SIGKILL);
+  }
+  int st;
+  assert_int_equal(waitpid(pid, &st, 0), pid);
+  sqlite3 *db = db_open(path, "pagedb&pagedb_parent=elsewhere");
+  assert_int_equal(get_int(db, "SELECT sum(length(a)) FROM t"), 200000);
+  run(db, "INSERT INTO t VALUES(1)");
+  assert_string_equal(get_text(db, "PRAGMA integrity_check"), "ok");
+  db_close(db);
+  assert_int_equal(access(path, F_OK), -1);
+  char journal[700];
+  snprintf(journal, sizeof journal, "%s-journal.else", path);
+  assert_int_equal(access(journal, F_OK), -1);
+  db_remove(elsewhere(path));
+  sqlite3_vfs_unregister(&other);
+}
+
 /* ------------------------------------------------------------- shared cache */
 
 static _Atomic int done;
@@ -392,6 +464,7 @@ int main(void)
       cmocka_unit_test(test_unstamp_over_a_foreign_log),
       cmocka_unit_test(test_forward_without_reserved),
       cmocka_unit_test(test_parent_without_shm),
+      cmocka_unit_test(test_parent_with_its_own_names),
       cmocka_unit_test(test_pages_of_a_shared_cache),
   };
   sql_start();

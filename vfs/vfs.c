@@ -69,6 +69,8 @@ static int x_close(sqlite3_file *f)
       x_shm_unmap(f, 0);
     shared_detach(c);
   }
+  if (c->other_parent)
+    atomic_fetch_sub(&pagedb_globals.other_parents, 1);
   int rc = c->parent->pMethods->xClose(c->parent);
   free(c->parent);
   free((void *)c->regions);
@@ -216,6 +218,9 @@ static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
   }
   c->read_only = (granted & SQLITE_OPEN_READWRITE) == 0;
   c->shared_cache = (flags & SQLITE_OPEN_SHAREDCACHE) != 0;
+  c->other_parent = parent != vfs->pAppData;
+  if (c->other_parent)
+    atomic_fetch_add(&pagedb_globals.other_parents, 1);
   c->base.pMethods = &methods[c->parent->pMethods->iVersion >= 2 &&
                               c->parent->pMethods->xShmMap != NULL];
   if (out_flags != NULL)
@@ -252,14 +257,35 @@ static sqlite3_vfs *up(sqlite3_vfs *vfs)
   return vfs->pAppData;
 }
 
+/* The VFS below for a database's journal or log: that of the database, if its URI
+** named another than the default one. */
+static sqlite3_vfs *below(sqlite3_vfs *vfs, const char *name)
+{
+  sqlite3_vfs *parent = up(vfs);
+  if (atomic_load(&pagedb_globals.other_parents) == 0 || name == NULL)
+    return parent;
+  pthread_mutex_lock(&pagedb_globals.lock);
+  for (shared *s = pagedb_globals.files; s != NULL; s = s->next)
+    for (conn *c = s->conns; c != NULL; c = c->next) {
+      size_t n = c->name == NULL ? 0 : strlen(c->name);
+      if (c->other_parent && n > 0 && strncmp(name, c->name, n) == 0 &&
+          (name[n] == 0 || name[n] == '-'))
+        parent = s->parent;
+    }
+  pthread_mutex_unlock(&pagedb_globals.lock);
+  return parent;
+}
+
 static int v_delete(sqlite3_vfs *v, const char *name, int sync_dir)
 {
-  return up(v)->xDelete(up(v), name, sync_dir);
+  sqlite3_vfs *parent = below(v, name);
+  return parent->xDelete(parent, name, sync_dir);
 }
 
 static int v_access(sqlite3_vfs *v, const char *name, int flags, int *out)
 {
-  return up(v)->xAccess(up(v), name, flags, out);
+  sqlite3_vfs *parent = below(v, name);
+  return parent->xAccess(parent, name, flags, out);
 }
 
 static int v_full_pathname(sqlite3_vfs *v, const char *name, int n, char *out)

@@ -232,6 +232,7 @@ struct conn {
   int nested;       /* a PRAGMA of ours runs inside one of the user's */
   int no_lock;      /* nolock=1 or immutable=1: no lock calls will come */
   int shared_cache; /* other threads may use this connection's file */
+  int other_parent; /* its URI named the VFS below */
   int immutable;
   int fresh;      /* head holds what a read of the header would give */
   int wal_check;  /* a WAL read lock was taken: compare at the barrier */
@@ -291,6 +292,7 @@ typedef struct globals {
   _Atomic uint64_t pool_quarter; /* bytes: more than this is not kept dirty */
   shared *files;
   _Atomic unsigned generation;
+  _Atomic unsigned other_parents; /* connections with other_parent */
   counters count;
   /* Where SQLite has its lock byte: asked at each open, since its test suite
   ** moves it. */
