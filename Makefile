@@ -15,7 +15,8 @@
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
 #   make sqlite-test  SQLite's own test suite on page-db; options: SQLITE=3.53.4
 #                     SUITE=veryquick|full|all|PERMUTATION|FILE.test
-#                     CONFIG=stamped|plain|parent|stock, and +fetch, +pcache; BUILD=debug|asan
+#                     CONFIG=stamped|plain|parent|stock, and +fetch, +pcache
+#                     BUILD=debug|asan (sqlite-tests/README.md)
 #   make sqlite-programs   SQLite's mptester, threadtest3, ... on page-db
 #   make check-sqlite the part of these that `make check` runs
 #   make sqlite-test-all   all of it, hours; sqlite-test-docs writes docs/sqlite-tests.md
@@ -53,7 +54,7 @@ ifeq ($(call found,sqlite3ext.h),y)
 HAVE_SQLITE := y
 endif
 # Another build of SQLite for the tests: SQLITE=/path/sqlite3.o
-SQLITE ?= -lsqlite3
+LIBSQLITE ?= -lsqlite3
 
 CORE   := $(wildcard core/*.c)
 OBJ    := $(CORE:%.c=$(OUT)/%.o)
@@ -163,12 +164,12 @@ $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
 
 $(SQLTESTS): $(OUT)/%: $(OUT)/tests/%.o $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_$*) -lcmocka $(SQLITE) $(LIBS) -lm
+	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_$*) -lcmocka $(LIBSQLITE) $(LIBS) -lm
 
 $(OUT)/test_vfs_power $(OUT)/test_vfs_faults: $(TORTUREOBJ)
 
 $(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $^ -o $@ -lcmocka $(SQLITE) $(LIBS) -lm
+	$(CC) $(ALL) $^ -o $@ -lcmocka $(LIBSQLITE) $(LIBS) -lm
 
 # This one loads the extension, and must not have it in already.
 $(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | $(SO)
@@ -241,14 +242,13 @@ check-fuzz:
 check-windows check-aarch64:
 	tests/cross/run.sh $(@:check-%=%)
 
-# The glue has to be of the same kind as testfixture.
-GLUE_FOR := build/$(if $(filter asan,$(BUILD)),asan,normal)/libpagedb_suite.so
+sqlite-test:
+	sqlite-tests/run.sh
 
-sqlite-test sqlite-programs:
-	$(MAKE) --no-print-directory VARIANT=$(if $(filter asan,$(BUILD)),asan,normal) $(GLUE_FOR)
-	$(if $(filter sqlite-test,$@),sqlite-tests/run.sh,sqlite-tests/programs.sh)
+sqlite-programs: $(PRODUCTS)
+	sqlite-tests/programs.sh
 
-check-sqlite sqlite-test-all: $(GLUE)
+check-sqlite sqlite-test-all: $(PRODUCTS)
 	sqlite-tests/all.sh $(@:check-sqlite=check)
 
 sqlite-test-docs:

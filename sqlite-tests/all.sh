@@ -41,7 +41,7 @@ permutations="journaltest wal coverage-wal coverage-pager inmemory_journal memsu
 
 case ${1:-} in
 check)
-  one 3.53.4 stamped veryquick
+  one 3.53.4 stamped+pcache veryquick
   one 3.53.4 plain veryquick
   one 3.53.4 stamped full "$crash"
   one 3.40.1 stamped veryquick "wal*.test pager*.test vacuum*.test backup*.test journal*.test
@@ -58,6 +58,8 @@ sqlite-test-all)
     done
     one $version stamped+fetch veryquick
     one $version plain+fetch veryquick
+    one $version stamped+pcache veryquick
+    one $version plain+pcache veryquick
     one $version parent veryquick
     for suite in $permutations; do
       one $version stock "$suite"

@@ -17,7 +17,8 @@ shift 2
 root=$(cd "$(dirname "$0")/.." && pwd)
 base=$root/build/sqlite/$version
 log=$base/build-$variant.log
-glue=$root/build/$([ "$variant" = asan ] && echo asan || echo normal)/libpagedb_suite.so
+kind=$([ "$variant" = asan ] && echo asan || echo normal)
+glue=$root/build/$kind/libpagedb_suite.so
 case $version in
 3.40.1) release=bookworm ;;
 3.46.1) release=trixie ;;
@@ -29,6 +30,11 @@ case $version in
 esac
 
 mkdir -p "$base"
+make --no-print-directory -C "$root" VARIANT="$kind" "build/$kind/libpagedb_suite.so" \
+  >"$base/glue.log" 2>&1 </dev/null || {
+  cat "$base/glue.log"
+  exit 1
+}
 if [ -n "${SQLITE_SRC:-}" ]; then
   rm -f "$base/src"
   ln -s "$(cd "$SQLITE_SRC" && pwd)" "$base/src"

@@ -33,6 +33,7 @@ set classes {
   damage  {the test damages the file by hand, and page-db says so before SQLite}
   reserve {the test sets the reserved bytes, asks for them, or assumes that there are none}
   bypass  {the test goes around the VFS: reads or changes the file under an open connection}
+  pcache  {the test asks for numbers of SQLite's built-in page cache, which is not there}
   stock   {fails with stock SQLite as well}
 }
 
