@@ -53,7 +53,7 @@ endif
 ifeq ($(call found,sqlite3ext.h),y)
 HAVE_SQLITE := y
 endif
-# Another build of SQLite for the tests: SQLITE=/path/sqlite3.o
+# Another build of SQLite for the tests: LIBSQLITE=/path/sqlite3.o
 LIBSQLITE ?= -lsqlite3
 
 CORE   := $(wildcard core/*.c)
