@@ -277,16 +277,20 @@ static int refuse_survey(conn *c, const survey *v, int adopt, char **message)
   return *message == NULL ? SQLITE_OK : SQLITE_CORRUPT;
 }
 
+static int page1_on_disk(conn *c, uint8_t **page)
+{
+  size_t got = 0;
+  *page = conn_bounce(c);
+  return *page == NULL ? PAGEDB_ENOMEM : io_read_page(c->file, 0, *page, &got);
+}
+
 /* Steps 2 and 3. */
 static int stamp_page1(conn *c, uint64_t lsn)
 {
   shared *s = c->file;
   uint32_t size = atomic_load(&s->page_size);
-  uint8_t *page = conn_bounce(c);
-  size_t got = 0;
-  if (page == NULL)
-    return PAGEDB_ENOMEM;
-  int err = io_read_page(s, 0, page, &got);
+  uint8_t *page = NULL;
+  int err = page1_on_disk(c, &page);
   if (err != PAGEDB_OK)
     return err;
   /* What has the guard keeps it throughout: some page without a stamp is no
@@ -402,11 +406,8 @@ static int release_page1(conn *c)
 {
   shared *s = c->file;
   uint32_t size = atomic_load(&s->page_size);
-  uint8_t *page = conn_bounce(c);
-  size_t got = 0;
-  if (page == NULL)
-    return PAGEDB_ENOMEM;
-  int err = io_read_page(s, 0, page, &got);
+  uint8_t *page = NULL;
+  int err = page1_on_disk(c, &page);
   if (err != PAGEDB_OK)
     return err;
   page[GUARD_AT] = unguarded(page[GUARD_AT]);
