@@ -161,7 +161,7 @@ $(TOOL): $(TOOLOBJ) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
 
 $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
-	$(CC) $(ALL) $^ -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
+	$(CC) $(ALL) $(filter %.o,$^) $(LIB) -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
 
 $(SQLTESTS): $(OUT)/%: $(OUT)/tests/%.o $(SQLHELPER) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_$*) -lcmocka $(LIBSQLITE) $(LIBS) -lm
@@ -174,6 +174,8 @@ $(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(SQLHELPER) $(SQLIB) $(LI
 # This one loads the extension, and must not have it in already.
 $(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | $(SO)
 	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 -ldl $(LIBS)
+
+$(OUT)/test_pool $(OUT)/test_pool_races: $(OUT)/tests/pool_rig.o
 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)

@@ -49,7 +49,7 @@ $cc -O2 -w -std=gnu11 -Ibuild/cmocka/include -Itests/cross \
   $([ "$target" = aarch64 ] && echo "-DHAVE_CLOCK_GETTIME=1 -DHAVE_CLOCK_GETTIME_REALTIME=1 -DHAVE_CLOCK_REALTIME=1 -DHAVE_UNISTD_H=1") \
   -c build/cmocka/src/cmocka.c -o "$out/cmocka.o"
 objects=
-for source in core/*.c tests/util.c tests/fault_store.c; do
+for source in core/*.c tests/util.c tests/fault_store.c tests/pool_rig.c; do
   object=$out/$(echo "${source%.c}" | tr / _).o
   # shellcheck disable=SC2086
   $cc $flags -c "$source" -o "$object"
