@@ -108,15 +108,15 @@ static void install_blind(void)
   use_database("built-in");
 }
 
-static void register_as_default(void)
+static void register_switched_on(void)
 {
+  setenv("PAGEDB_PCACHE", "on", 1);
   must(pagedb_register(1) == SQLITE_OK);
   use_database("pagedb");
 }
 
-static void register_switched_off(void)
+static void register_alone(void)
 {
-  setenv("PAGEDB_PCACHE", "off", 1);
   must(pagedb_register(1) == SQLITE_OK);
   use_database("built-in");
 }
@@ -125,7 +125,7 @@ static void test_install(void **state)
 {
   (void)state;
   void (*const ways[])(void) = {install_first, install_later, install_blind,
-                                register_as_default, register_switched_off};
+                                register_switched_on, register_alone};
   unsetenv("PAGEDB_PCACHE");
   for (unsigned i = 0; i < sizeof ways / sizeof ways[0]; i++) {
     path = db_path("install");

@@ -310,12 +310,12 @@ static int start_linked(int make_default)
 
 int pagedb_register(int make_default)
 {
-  /* Where it is too late for it, the built-in page cache stays. */
-  if (make_default && !installed.done && !switch_is("PAGEDB_PCACHE", "off")) {
-    host h;
-    host_find(NULL, &h);
+  /* Only where it is asked for: it takes over the memory of databases that are
+  ** none of ours, too. Where it is too late for it, the built-in one stays. */
+  host h;
+  if (switch_is("PAGEDB_PCACHE", "on") && !installed.done && read_pool_size() &&
+      host_find(NULL, &h))
     configure(&h);
-  }
   int rc = sqlite3_initialize();
   if (rc == SQLITE_OK)
     rc = start_linked(make_default);

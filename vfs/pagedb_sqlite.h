@@ -17,9 +17,9 @@ extern "C" {
 /*
 ** Register the VFS `pagedb`, above the present default VFS, and with
 ** make_default as the default one itself; and, for connections opened from now
-** on, the SQL functions and tables. Calls sqlite3_initialize; with make_default,
-** and where SQLite has not begun before, its page cache is replaced first
-** (pagedb_install), unless the environment says PAGEDB_PCACHE=off. Returns an
+** on, the SQL functions and tables. Calls sqlite3_initialize; where the environment
+** says PAGEDB_PCACHE=on, and SQLite has not begun before, its page cache is replaced
+** first (pagedb_install). Returns an
 ** SQLite result code: SQLITE_ERROR when SQLite is older than 3.40.1, SQLITE_MISUSE
 ** when a PAGEDB_ variable in the environment has a value that is not known (the
 ** error log, SQLITE_CONFIG_LOG, says which). May be called again; the first time is
