@@ -155,7 +155,7 @@ $(SO): $(LOADED) $(LIB)
 	$(CC) $(ALL) -shared $^ -o $@ -Wl,--exclude-libs,ALL -Wl,-z,nodelete $(LIBS)
 
 $(GLUE): $(OUT)/linked/sqlite-tests/glue.o $(LINKED) $(LIB)
-	$(CC) $(ALL) -shared $^ -o $@ $(LIBS)
+	$(CC) $(ALL) -shared -Wl,-soname,$(notdir $@) $^ -o $@ $(LIBS)
 
 $(TOOL): $(TOOLOBJ) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm

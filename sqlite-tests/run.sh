@@ -35,7 +35,7 @@ esac
 
 base=${config%%+*}
 export PAGEDB_SUITE=on
-unset PAGEDB_STAMP PAGEDB_DIRECT PAGEDB_FETCH PAGEDB_PCACHE PAGEDB_SUITE_FETCH \
+unset PAGEDB_POOL_SIZE PAGEDB_URING PAGEDB_MEMBARRIER PAGEDB_STAMP PAGEDB_DIRECT PAGEDB_FETCH PAGEDB_PCACHE PAGEDB_SUITE_FETCH \
   PAGEDB_SUITE_PARENT PAGEDB_SUITE_PCACHE
 case $base in
 stock) export PAGEDB_SUITE=off ;;
@@ -74,12 +74,11 @@ if [ "$(id -u)" -eq 0 ]; then
   export SUITE_UID=12345
   if ! setpriv --reuid=$SUITE_UID --regid=$SUITE_UID --clear-groups \
     test -r "$src/VERSION" -a -x "$fixture" -a -r "$runner" -a -r "$glue"; then
-    away=/var/tmp/pagedb-suite/$version
+    away=$(mktemp -d /var/tmp/pagedb-suite.XXXXXX) || exit 1
+    trap 'rm -rf "$away"' EXIT
     echo "suite: other users cannot read $root: running a copy in $away"
-    mkdir -p "$away"
-    [ -f "$away/src/VERSION" ] || cp -rL "$src" "$away/src"
-    cp "$fixture" "$glue" "$here/run.tcl" "$here/one.tcl" "$away"
-    chmod -R a+rX /var/tmp/pagedb-suite
+    cp -rL "$src" "$away/src" && cp "$fixture" "$glue" "$here/run.tcl" "$here/one.tcl" "$away" &&
+      chmod -R a+rX "$away" || exit 1
     export LD_LIBRARY_PATH=$away
     src=$away/src fixture=$away/testfixture runner=$away/run.tcl
     out=${SUITE_DIR:-$away}/run-$config-$suite-$build

@@ -153,11 +153,11 @@ proc finished {slot suite path ms status} {
   set how ok
   if {![regexp -line {^(\d+) errors out of (\d+) tests} $output -> e n]} {
     set how [expr {$status == 124 ? "timeout" : "aborted"}]
+  } elseif {$status > 1 || ($e == 0 && $status != 0)} {
+    # A crash on the way out, or leaked memory.
+    set how aborted
   } elseif {$e > 0} {
     set how failed
-  } elseif {$status != 0} {
-    # Leaked memory, or a crash on the way out.
-    set how aborted
   }
   if {[regexp -line {^!Failures on these tests:(.*)$} $output -> list]} {
     set names $list
@@ -210,6 +210,8 @@ proc progress {} {
 
 # -------------------------------------------------------------------------- jobs
 
+# The shell keeps the pipe open until testfixture ends: that is what is waited for,
+# without keeping the other slots waiting.
 proc start_next {slot} {
   if {[llength $::queue] == 0} {
     if {[incr ::idle] == $::jobs} {
@@ -222,7 +224,7 @@ proc start_next {slot} {
   set dir $::out/run/$slot
   exec {*}[as_user sh -c "chmod -R u+rwX $dir 2>/dev/null; rm -rf $dir; mkdir -p $dir"]
   set command [as_user sh -c \
-    {cd "$1" && shift && log=$1 && shift && exec "$@" >"$log" 2>&1 </dev/null} sh \
+    {cd "$1" && shift && log=$1 && shift && "$@" >"$log" 2>&1 </dev/null} sh \
     $dir $::out/run/$slot.log timeout -k 5 $::timeout $::fixture \
     $::here/one.tcl $::tree run $suite $path]
   set channel [open |$command r]

@@ -408,7 +408,7 @@ static uint64_t not_replaced(const txn *t, const header *h)
 static int check_replacement(conn *c, const header *h)
 {
   const txn *t = &c->file->txn;
-  if (!t->replacing || t->joined || t->end == 0)
+  if (!t->replacing || t->end == 0)
     return SQLITE_OK;
   uint64_t stays = h->valid ? not_replaced(t, h) : 1;
   if (stays == 0)

@@ -354,7 +354,17 @@ static int back_to_the_start(const conn *c)
   shared *s = c->file;
   txn *t = &s->txn;
   int err = PAGEDB_OK;
-  if (!t->joined || atomic_load(&s->unsure))
+  if (!t->joined)
+    return PAGEDB_OK;
+  /* In EXCLUSIVE locking mode nothing tells that a rollback is over: what was
+  ** written before the join is no business of what comes now. */
+  if (!t->unjoined) {
+    pthread_mutex_lock(&s->bits_lock);
+    bitmap_clear(&t->written);
+    pthread_mutex_unlock(&s->bits_lock);
+    t->replacing = 0;
+  }
+  if (atomic_load(&s->unsure))
     return PAGEDB_OK;
   if (atomic_load(&s->page_size) == t->start_size &&
       atomic_load(&s->stamped) == t->start_stamped && !c->overwrite)
