@@ -161,6 +161,68 @@ static void test_vacuum_fails(void **state)
   assert_true(failures > 0);
 }
 
+/* --------------------------------------- a replacement that does not come about */
+
+/* In EXCLUSIVE mode the commit point is a journal header of zeroes. */
+static ssize_t end_journal(int fd, const void *buf, size_t n, off_t at)
+{
+  static const char zeroes[28];
+  if (at != 0 || n != sizeof zeroes || memcmp(buf, zeroes, n) != 0 || happened)
+    return pwrite(fd, buf, n, at);
+  happened = 1;
+  if (what_happens == DIES)
+    raise(SIGKILL);
+  errno = EIO;
+  return -1;
+}
+
+/* In EXCLUSIVE mode nothing ends a transaction that was rolled back. A backup that
+** would replace the stamped file, and whose commit fails or is killed, leaves no
+** page of the rolled back one without its stamp. */
+static void test_replacement_after_rollback(void **state)
+{
+  (void)state;
+  const char *path = db_path("replaced.db");
+  for (what_happens = DIES; what_happens < ACCIDENTS; what_happens++) {
+    db_remove(path);
+    sqlite3 *db = db_open(path, "pagedb");
+    run(db, "CREATE TABLE t(a INTEGER PRIMARY KEY, b); WITH RECURSIVE n(x) AS "
+            "(SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<2000) INSERT INTO t "
+            "SELECT x, randomblob(100) FROM n");
+    uint64_t hash = content_hash(db);
+    db_close(db);
+    pid_t pid = fork();
+    if (pid == 0) {
+      sqlite3_vfs *unix_vfs = sqlite3_vfs_find("unix");
+      happened = 0;
+      db = db_open(path, "pagedb");
+      sqlite3 *from = db_open(":memory:", "unix");
+      run(from, "PRAGMA page_size=4096; CREATE TABLE u(a); INSERT INTO u "
+                "VALUES(randomblob(90000))");
+      run(db,
+          "PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=5; BEGIN; UPDATE "
+          "t SET b=randomblob(100); ROLLBACK");
+      unix_vfs->xSetSystemCall(unix_vfs, "pwrite64",
+                               (sqlite3_syscall_ptr)end_journal);
+      unix_vfs->xSetSystemCall(unix_vfs, "pwrite",
+                               (sqlite3_syscall_ptr)end_journal);
+      sqlite3_backup *b = sqlite3_backup_init(db, "main", from, "main");
+      sqlite3_backup_step(b, -1);
+      sqlite3_backup_finish(b);
+      _exit(happened ? 0 : 1);
+    }
+    int st;
+    assert_int_equal(waitpid(pid, &st, 0), pid);
+    assert_true(WIFSIGNALED(st) || WEXITSTATUS(st) == 0);
+    db = db_open(path, "pagedb");
+    assert_true(content_hash(db) == hash);
+    assert_int_equal(get_int(db, "SELECT count(*) FROM pagedb_pages WHERE "
+                                 "status NOT IN ('ok', 'plain')"),
+                     0);
+    db_close(db);
+  }
+}
+
 /* ---------------------------------------------------------- partial checkpoint */
 
 /*
@@ -459,6 +521,7 @@ int main(void)
       cmocka_unit_test(test_vacuum_cut_at_commit),
       cmocka_unit_test(test_vacuum_converts),
       cmocka_unit_test(test_vacuum_fails),
+      cmocka_unit_test(test_replacement_after_rollback),
       cmocka_unit_test(test_behind_the_count),
       cmocka_unit_test(test_behind_the_count_by_stock),
       cmocka_unit_test(test_unstamp_over_a_foreign_log),
