@@ -209,6 +209,8 @@ static void test_replacement_after_rollback(void **state)
       sqlite3_backup *b = sqlite3_backup_init(db, "main", from, "main");
       sqlite3_backup_step(b, -1);
       sqlite3_backup_finish(b);
+      try_run(db, "SELECT count(*) FROM t");
+      sqlite3_close(db);
       _exit(happened ? 0 : 1);
     }
     int st;
