@@ -5,7 +5,7 @@
 #
 # VERSION is 3.40.1, 3.46.1 or 3.53.4: the release of Debian that has it is asked
 # for its source package. SQLITE_SRC=DIR takes that tree instead. VARIANT is
-# normal, debug (SQLite's own assertions) or asan. Everything lies below
+# normal, debug (SQLite's own assertions), asan, or programs (as normal). Everything lies below
 # build/sqlite/VERSION: src, VARIANT/PROGRAM. What is there already is left as it
 # is, so delete it to have it anew.
 #

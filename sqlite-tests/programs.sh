@@ -19,11 +19,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 version=${SQLITE:-3.53.4}
 rounds=${ROUNDS:-20}
-"$here/build.sh" "$version" normal mptester threadtest3 rollback-test speedtest1 kvtest \
+# Not beside testfixture, which runs more tests where it finds a shell.
+"$here/build.sh" "$version" programs mptester threadtest3 rollback-test speedtest1 kvtest \
   fuzzcheck sqlite3 || exit $?
-bin=$root/build/sqlite/$version/normal
+bin=$root/build/sqlite/$version/programs
 src=$root/build/sqlite/$version/src
-work=$root/build/sqlite/$version/programs
+work=$root/build/sqlite/$version/programs-run
 rm -rf "$work"
 mkdir -p "$work"
 cd "$work" || exit 1
