@@ -3,7 +3,8 @@
 ** runs, errors, files of another implementation.
 **
 ** Linked with --wrap for os_readv, os_writev and os_datasync, which can be made
-** to fail here, and for os_open, which can be made to tell of large blocks.
+** to fail here, and for os_open, which can be made to tell of large blocks. In one
+** file, long as it is, because almost every test goes through these four.
 */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -398,8 +398,13 @@ static int convert(conversion *c)
     delete_new_file(c);
   }
   sqlite3_exec(c->db, "PRAGMA locking_mode=NORMAL", NULL, NULL, NULL);
-  if (c->was_wal)
-    query(c->db, "PRAGMA journal_mode=WAL", mode, sizeof mode);
+  if (c->was_wal && (query(c->db, "PRAGMA journal_mode=WAL", mode,
+                           sizeof mode) != SQLITE_OK ||
+                     strcmp(mode, "wal") != 0))
+    return complain(c->o,
+                    "%s, but journal mode WAL could not be set again: it "
+                    "is in journal mode DELETE",
+                    rc == GOOD ? "converted" : "not converted");
   return rc;
 }
 

@@ -173,6 +173,15 @@ int io_header(shared *s, uint8_t *buf, size_t *got)
   return io_read(s, buf, HEADER_BYTES, 0, got);
 }
 
+int header_read(shared *s, uint8_t *buf, header *h)
+{
+  size_t got = 0;
+  int err = io_header(s, buf, &got);
+  if (err == PAGEDB_OK)
+    header_parse(buf, got, h);
+  return err;
+}
+
 int io_size(shared *s, uint64_t *bytes)
 {
   sqlite3_int64 size = 0;

@@ -27,7 +27,11 @@
 ** and it is deleted only after the xSync that follows. Pages that this pass
 ** writes and the journal does not have are free leaves, whose content SQLite
 ** does not define, pages behind the file's former end, and pages that only get
-** a stamp into 32 bytes that nobody uses.
+** a stamp into 32 bytes that nobody uses. Where a plain file becomes stamped the
+** guard is not among them: it follows when the journal is gone (set_guard in
+** write.c), so that whoever plays the journal back finds the file plain. Where a
+** stamped file is replaced by pages without stamps its guard goes out with page 1:
+** a cut gives back the former content, all of it, in a file that is plain.
 */
 #include <string.h>
 
@@ -266,14 +270,10 @@ static int remove_guard(conn *c)
 {
   shared *s = c->file;
   uint8_t head[HEADER_BYTES];
-  size_t got = 0;
   header h;
-  int err = io_header(s, head, &got);
-  if (err != PAGEDB_OK)
+  int err = header_read(s, head, &h);
+  if (err != PAGEDB_OK || !h.valid || !h.guard)
     return err;
-  header_parse(head, got, &h);
-  if (!h.valid || !h.guard)
-    return PAGEDB_OK;
   uint8_t version = unguarded(head[GUARD_AT]);
   return io_write(s, &version, 1, GUARD_AT);
 }

@@ -228,11 +228,8 @@ static int wal_is_known(const shared *s, const volatile uint32_t *shm)
 static void wal_learn(shared *s)
 {
   uint8_t head[HEADER_BYTES];
-  size_t got = 0;
   header h = {0};
-  int err = io_header(s, head, &got);
-  if (err == PAGEDB_OK)
-    header_parse(head, got, &h);
+  int err = header_read(s, head, &h);
   if (err == PAGEDB_OK && h.valid)
     err = state_learn(s, &h);
   if (err != PAGEDB_OK) {

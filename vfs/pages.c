@@ -12,7 +12,7 @@
 ** became dirty and change only in the join, when the pool has nothing dirty of
 ** this file. Pages that leave without a stamp while it is not yet known
 ** whether the file is a stamped one (s->unsure) are noted in txn.raw, under
-** s->lock: the join stamps them, and until then they are read back unverified.
+** bits_lock: the join stamps them, and until then they are read back unverified.
 */
 #include <stdlib.h>
 #include <string.h>

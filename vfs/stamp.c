@@ -263,16 +263,14 @@ static int refuse_survey(conn *c, const survey *v, int adopt, char **message)
   else if (stamped && v->zero_tail > 0 && !adopt)
     *message = sqlite3_mprintf(
         "pages that carry no stamp, written without page-db: %lld, the first "
-        "is "
-        "page %lld; to adopt them (pagedb stamp --adopt, PRAGMA "
+        "is page %lld; to adopt them (pagedb stamp --adopt, PRAGMA "
         "pagedb_stamp=adopt) is to accept them after an integrity check",
         v->zero_tail, v->first_bad);
   else if (stamped && v->stale > 0 && !adopt)
     *message = sqlite3_mprintf(
         "page 1 is not what it was when it got its stamp, and all other pages "
         "are sound: a backup by stock SQLite looks like this, and so does "
-        "damage "
-        "in page 1; to adopt it (pagedb stamp --adopt, PRAGMA "
+        "damage in page 1; to adopt it (pagedb stamp --adopt, PRAGMA "
         "pagedb_stamp=adopt) is to accept it after an integrity check");
   return *message == NULL ? SQLITE_OK : SQLITE_CORRUPT;
 }
@@ -314,15 +312,13 @@ static int stamp_locked(conn *c, int adopt, char **message)
   uint32_t size = atomic_load(&s->page_size);
   uint8_t head[HEADER_BYTES];
   uint64_t bytes = 0;
-  size_t got = 0;
   survey v = {0};
   header h;
-  int err = io_header(s, head, &got);
+  int err = header_read(s, head, &h);
   if (err == PAGEDB_OK)
     err = io_size(s, &bytes);
   if (err != PAGEDB_OK)
     return shared_report(s, err, SQLITE_IOERR_READ);
-  header_parse(head, got, &h);
   if (!h.valid)
     return say(message, SQLITE_NOTADB, "the file is empty or no database");
   if (h.reserve != PAGEDB_RECORD_SIZE && atomic_load(&s->stamped))
@@ -426,12 +422,10 @@ static int unstamp_locked(conn *c, int force, char **message)
 {
   shared *s = c->file;
   uint8_t head[HEADER_BYTES];
-  size_t got = 0;
   header h;
-  int err = io_header(s, head, &got);
+  int err = header_read(s, head, &h);
   if (err != PAGEDB_OK)
     return shared_report(s, err, SQLITE_IOERR_READ);
-  header_parse(head, got, &h);
   if (!h.valid || !atomic_load(&s->stamped))
     return say(message, SQLITE_OK, "the database is not stamped");
   int rc = force ? SQLITE_OK : refuse_unverified(c, &h, message);

@@ -394,6 +394,8 @@ int io_sync(shared *s, int flags);
 int io_is_direct(const shared *s, uint32_t page_size);
 /* The first bytes of the file; zeroes behind its end. */
 int io_header(shared *s, uint8_t *buf, size_t *got);
+/* The same, HEADER_BYTES of it, and what they say. */
+int header_read(shared *s, uint8_t *buf, header *h);
 
 /* ---------------------------------------------------------------- pages.c */
 
