@@ -139,9 +139,14 @@ static int ckpt_page(conn *c, const uint8_t *buf, uint32_t n, uint64_t id)
   memcpy(page, buf, n);
   if (atomic_load(&s->stamped))
     stamp_out(page, n, id, s->ckpt_lsn);
-  err = io_write(s, page, n, id * n);
+  else if (id == 0)
+    err = keep_release(s, page, n, s->ckpt_lsn);
+  if (err == PAGEDB_OK)
+    err = io_write(s, page, n, id * n);
   if (err != PAGEDB_OK)
     return err;
+  if (id == 0)
+    atomic_store(&s->guard_is_left, 0);
   atomic_fetch_add(&pagedb_globals.count.page_writes, 1);
   frame_refresh(c, id, buf);
   state_grew(s, id == 0 ? buf + HEADER_CHANGE_COUNTER : NULL, (id + 1) * n);
