@@ -6,9 +6,13 @@
 #define _DEFAULT_SOURCE
 #define SQLITE_CORE 1
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,6 +62,18 @@ static const char *last_error(sqlite3 *db)
 }
 
 /* ----------------------------------------------------------------- accidents */
+
+/* libsqlite3 finds this one first. */
+static int syncs_until_failure = -1;
+
+int fdatasync(int fd)
+{
+  if (syncs_until_failure >= 0 && syncs_until_failure-- == 0) {
+    errno = EIO;
+    return -1;
+  }
+  return (int)syscall(SYS_fdatasync, fd);
+}
 
 /* The nth deletion of a journal from now on: 1 is the commit point in DELETE mode,
 ** 2 is that of the empty journal by which the first is made durable. */
@@ -362,6 +378,145 @@ static void test_leaf_behind_the_file(void **state)
   assert_true(file_bytes_of(path) <= bytes);
 }
 
+/* -------------------------------------------------------------- parent mode */
+
+static int reads(sqlite3 *db)
+{
+  sqlite3_db_release_memory(db);
+  return try_run(db, "SELECT sum(length(b)) FROM t");
+}
+
+/* A sync that failed concerns every connection of the process to the file, also
+** where each has its own parent's handle alone. */
+static void test_failed_sync_in_parent_mode(void **state)
+{
+  (void)state;
+  const char *path = db_path("parent-sync.db"), *vfs;
+  vfs = "pagedb&pagedb_parent=unix-none";
+  make(path, vfs);
+  sqlite3 *a = db_open(path, vfs), *b = db_open(path, vfs);
+  assert_string_equal(get_text(a, "SELECT io FROM pagedb_files"), "parent");
+  assert_int_equal(reads(b), SQLITE_OK);
+  run(a, "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=FULL");
+  syncs_until_failure = 0;
+  assert_int_not_equal(try_run(a, "INSERT INTO t VALUES(1000, 'x')"),
+                       SQLITE_OK);
+  assert_true(syncs_until_failure < 0);
+  assert_int_equal(reads(b), SQLITE_IOERR_FSYNC);
+  sqlite3_close(a);
+  sqlite3 *c = db_open(path, vfs);
+  assert_int_equal(reads(c), SQLITE_IOERR_FSYNC);
+  sqlite3 *bystander = db_open(":memory:", "unix");
+  assert_int_equal(get_int(bystander, "SELECT min(failed) FROM pagedb_files"),
+                   1);
+  db_close(bystander);
+  db_close(b);
+  db_close(c);
+  a = db_open(path, vfs);
+  assert_int_equal(reads(a), SQLITE_OK);
+  run(a, "INSERT INTO t VALUES(1001, 'x')");
+  db_close(a);
+}
+
+/* ------------------------------------------------------- Direct I/O required */
+
+/* Where it is not to be had, no file stays behind that was not there before; one
+** that was there stays, empty or not. */
+static void test_required_leaves_nothing(void **state)
+{
+  (void)state;
+  struct statfs fs;
+  char path[100], uri[200];
+  sqlite3 *db = NULL;
+  snprintf(path, sizeof path, "/dev/shm/pagedb-%d.db", (int)getpid());
+  if (statfs("/dev/shm", &fs) != 0 || fs.f_type != TMPFS_MAGIC)
+    skip();
+  snprintf(uri, sizeof uri, "file:%s?vfs=pagedb&pagedb_direct=required", path);
+  for (int there = 0; there < 2; there++) {
+    if (there)
+      assert_int_equal(close(open(path, O_CREAT | O_RDWR, 0600)), 0);
+    assert_int_equal(sqlite3_open_v2(uri, &db,
+                                     SQLITE_OPEN_READWRITE |
+                                         SQLITE_OPEN_CREATE | SQLITE_OPEN_URI,
+                                     NULL),
+                     SQLITE_CANTOPEN);
+    sqlite3_close(db);
+    assert_int_equal(access(path, F_OK), there ? 0 : -1);
+  }
+  unlink(path);
+}
+
+/* ------------------------------------------------------------- what is said */
+
+/* A page that a checkpoint was writing when it was killed: the log has it. */
+static void test_page_in_the_log(void **state)
+{
+  (void)state;
+  const char *path = db_path("in-log.db");
+  char log[700];
+  uint8_t number[4];
+  uint64_t torn = 0;
+  make(path, "pagedb");
+  fflush(NULL);
+  pid_t pid = fork();
+  if (pid == 0) {
+    sqlite3 *db = db_open(path, "pagedb");
+    run(db, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; UPDATE t "
+            "SET b=randomblob(900) WHERE a<100");
+    raise(SIGKILL);
+  }
+  int st;
+  assert_int_equal(waitpid(pid, &st, 0), pid);
+  snprintf(log, sizeof log, "%s-wal", path);
+  for (uint64_t at = 32; torn <= 2; at += 24 + SIZE) {
+    file_read_at(log, at, number, 4);
+    torn = get_be32(number);
+  }
+  file_write_at(path, (torn - 1) * SIZE + 2000, "torn", 4);
+  uint64_t damaged = file_bytes_of(path) / SIZE - 1;
+  file_write_at(path, (damaged - 1) * SIZE + 2000, "damaged", 7);
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "PRAGMA wal_autocheckpoint=0");
+  assert_string_equal(
+      get_text(db, "SELECT status FROM pagedb_pages WHERE page=%d", (int)torn),
+      "in log");
+  assert_string_equal(get_text(db,
+                               "SELECT status FROM pagedb_pages WHERE page=%d",
+                               (int)damaged),
+                      "bad crc");
+  assert_int_equal(get_int(db, "SELECT count(b) FROM t WHERE a<100"), 99);
+  run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+  assert_int_equal(get_int(db, "SELECT count(*) FROM pagedb_pages WHERE status "
+                               "NOT IN ('ok')"),
+                   1);
+  db_close(db);
+}
+
+/* SQLite's log cuts long lines: what to do has one for itself. */
+static void test_advice_behind_a_long_path(void **state)
+{
+  (void)state;
+  char name[230];
+  memset(name, 'n', sizeof name);
+  snprintf(name + 190, sizeof name - 190, ".db");
+  const char *path = db_path(name);
+  make(path, "pagedb");
+  sqlite3 *db = db_open(path, "pagedb"), *from = db_open(":memory:", "unix");
+  run(db, "PRAGMA journal_mode=WAL");
+  run(from,
+      "PRAGMA page_size=%d; CREATE TABLE u(x); INSERT INTO u "
+      "VALUES(randomblob(20000))",
+      SIZE);
+  copy_over(db, from);
+  assert_string_equal(last_log(), "pagedb: run PRAGMA pagedb_unstamp first");
+  const char *error = last_error(db);
+  assert_true(strlen(error) > 230);
+  assert_non_null(strstr(error, "32 bytes at its end free: run PRAGMA "
+                                "pagedb_unstamp first"));
+  db_close(from);
+  db_close(db);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -373,6 +528,10 @@ int main(void)
       cmocka_unit_test(test_unstamp_over_a_log),
       cmocka_unit_test(test_vacuum_cut_before_the_guard),
       cmocka_unit_test(test_leaf_behind_the_file),
+      cmocka_unit_test(test_failed_sync_in_parent_mode),
+      cmocka_unit_test(test_required_leaves_nothing),
+      cmocka_unit_test(test_page_in_the_log),
+      cmocka_unit_test(test_advice_behind_a_long_path),
   };
   sql_start();
   unix_vfs = sqlite3_vfs_find("unix");

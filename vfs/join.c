@@ -445,9 +445,10 @@ static int check_replacement(conn *c, const header *h)
   if (stays == 0)
     return SQLITE_OK;
   return shared_refuse(c->file, SQLITE_IOERR_WRITE,
+                       "run PRAGMA pagedb_unstamp on it first",
                        "refused to write pages that use the 32 bytes at their "
                        "end into a stamped database of which others stay (page "
-                       "%llu): run PRAGMA pagedb_unstamp on it first",
+                       "%llu)",
                        (unsigned long long)stays);
 }
 
@@ -520,7 +521,7 @@ int txn_join(conn *c)
   header h;
   conn *writer = atomic_load(&s->writer);
   if (writer != NULL && writer != c && c->lock == SQLITE_LOCK_EXCLUSIVE)
-    return shared_refuse(s, SQLITE_IOERR_WRITE,
+    return shared_refuse(s, SQLITE_IOERR_WRITE, NULL,
                          "two connections write at the same time: the locks of "
                          "this file system do not work");
   if (writer != c)
@@ -545,5 +546,5 @@ int txn_join(conn *c)
   /* What a playback restored is done; writes after it are a new transaction. */
   if (t->kind == TXN_PLAYBACK)
     txn_committed(c);
-  return atomic_load(&s->failed) ? SQLITE_IOERR_FSYNC : SQLITE_OK;
+  return file_failed(s) ? SQLITE_IOERR_FSYNC : SQLITE_OK;
 }

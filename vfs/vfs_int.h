@@ -23,7 +23,8 @@
 ** its descriptors for data, its geometry, its owner in the pool, the state that
 ** the pool's pages belong to, and the write transaction, of which there is at
 ** most one. Connections of the process to one file share one `shared`, if the
-** file can be told apart by device and inode; else each has its own.
+** file can be told apart by device and inode; else each has its own. What all of
+** them share in any case, as far as the path tells, is its `fate`.
 **
 ** LOCKS. Order: globals.lock, shared->lock, then core's or shared->bits_lock.
 **
@@ -160,6 +161,12 @@ typedef enum journal_use {
 /* Bytes of a sentence about a file, its path included. */
 enum { SENTENCE = 1024 };
 
+/* A file of the process whose sync failed is so for all connections to it. */
+typedef struct fate {
+  unsigned refs;      /* under globals.lock */
+  _Atomic int failed; /* a sync failed: sticky */
+} fate;
+
 /* How pages go out. */
 typedef enum out_mode { OUT_RAW, OUT_STAMP } out_mode;
 
@@ -169,7 +176,8 @@ struct shared {
   unsigned generation; /* of the process: a forked child has another */
   sqlite3_vfs *parent;
   char *path;
-  int registered; /* found by (dev, ino); else one connection's own */
+  char *full_path; /* as the parent has it: without device and inode only */
+  int registered;  /* found by (dev, ino); else one connection's own */
   uint64_t dev, ino;
 
   /* handle.c: descriptors. All NULL in parent mode. */
@@ -193,7 +201,7 @@ struct shared {
   _Atomic uint64_t count;     /* durable pages, by page 1; 0: not known */
   _Atomic int wal;            /* page 1 on disk says journal mode WAL */
   _Atomic uint64_t lsn;       /* newest known */
-  _Atomic int failed;         /* a sync failed: sticky */
+  fate *fate;
   _Atomic(pagedb_owner *) owner;
   struct pages *pages;     /* the owner's store */
   struct pages *graveyard; /* of earlier geometries */
@@ -250,6 +258,11 @@ struct conn {
   uint8_t head[HEADER_BYTES];
   unsigned head_bytes;
 };
+
+static inline int file_failed(const shared *s)
+{
+  return atomic_load(&s->fate->failed);
+}
 
 /* 1 in a forked child, for a connection of its parent. */
 #define CONN_IS_INHERITED(c)                                                   \
@@ -377,8 +390,10 @@ int shared_report(shared *s, int err, int otherwise);
 int is_verification(int err);
 /* A fault as a sentence, pages counted from 1 as SQLite does. */
 void shared_sentence(const pagedb_fault *f, char *buf, size_t n);
-/* The same for a refusal in words. */
-int shared_refuse(shared *s, int code, const char *format, ...);
+/* The same for a refusal in words. advice: what to do, or NULL; it gets a line of
+** the log for itself, which sqlite3_log would cut off behind a long path. */
+int shared_refuse(shared *s, int code, const char *advice, const char *format,
+                  ...);
 uint64_t shared_next_lsn(shared *s);
 void shared_saw_lsn(shared *s, uint64_t lsn);
 
@@ -523,6 +538,10 @@ int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn);
 
 /* ---------------------------------------------------------- checkpoint.c */
 
+/* Add the pages of the WAL's frames (from, to] to the set, by the wal-index. */
+void wal_pages(conn *c, uint32_t from, uint32_t to, bitmap *set);
+/* The same of all frames whose pages the file may not have. */
+void wal_pending(conn *c, bitmap *set);
 void ckpt_start(conn *c);
 void ckpt_done(conn *c);
 int ckpt_write(conn *c, const void *buf, int n, uint64_t off);

@@ -163,9 +163,9 @@ static void set_guard(conn *c)
   uint8_t head[HEADER_BYTES];
   size_t got = 0;
   if (end_journal(c) != SQLITE_OK) {
-    shared_refuse(s, SQLITE_NOTICE,
+    shared_refuse(s, SQLITE_NOTICE, "PRAGMA pagedb_stamp stamps it",
                   "its journal's end could not be made durable: the file stays "
-                  "plain; PRAGMA pagedb_stamp stamps it");
+                  "plain");
     state_forget(s);
     return;
   }
@@ -192,7 +192,7 @@ static void unset_guard(conn *c)
 {
   shared *s = c->file;
   if (end_journal(c) != SQLITE_OK) {
-    shared_refuse(s, SQLITE_NOTICE,
+    shared_refuse(s, SQLITE_NOTICE, NULL,
                   "its journal's end could not be made durable: the file keeps "
                   "its guard until the next transaction");
     return;
