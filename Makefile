@@ -11,6 +11,7 @@
 #   make check-fuzz   FUZZ_SECONDS (20) of each fuzz target; FUZZ_SECONDS=3600 by hand
 #   make check-process    several processes, kill -9, at length
 #   make torture      power cuts on a simulated disk, TIME=10m, SEED=n (tests/torture)
+#   make check-sector4k   the VFS on a loop device with sectors of 4096 bytes (root)
 #   make check-real check-clients check-demo   real databases, real programs
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
 #   make sqlite-test  SQLite's own test suite on page-db; options: SQLITE=3.53.4
@@ -93,11 +94,13 @@ WRAP_test_pagefile := -Wl,--wrap=os_datasync \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
 WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
   -Wl,--wrap=os_aligned_alloc -Wl,--wrap=os_reserve
+WRAP_test_vfs_sector := -Wl,--wrap=os_make_direct -Wl,--wrap=os_undirect \
+  -Wl,--wrap=os_readv -Wl,--wrap=os_writev
 WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
   -Wl,--wrap=realloc -Wl,--wrap=os_aligned_alloc
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
-        check-valgrind check-model check-fuzz check-process check-real check-clients check-demo check-windows check-aarch64 \
+        check-valgrind check-model check-fuzz check-process check-sector4k check-real check-clients check-demo check-windows check-aarch64 \
         sqlite-test sqlite-programs check-sqlite sqlite-test-all sqlite-test-docs \
         check-format check-header torture bench-core bench-pcache bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
@@ -199,6 +202,10 @@ check-quick: $(PRODUCTS) variant check-format check-header
 	  tests/run.sh $(OUT) $(filter %/test_vfs_equal %/test_vfs_process %/test_vfs_state \
 	  %/test_vfs_threads,$(TESTS))
 
+# On a device with sectors of 4096 bytes, where one can be made.
+check-sector4k: $(addprefix $(OUT)/,test_vfs_sector test_vfs_equal test_vfs_life)
+	tests/sector4k.sh $(OUT) || test $$? = 77
+
 # 1000 transactions a mode, 200 kills; PAGEDB_TRANSACTIONS, PAGEDB_KILLS by hand.
 check-process: $(OUT)/test_vfs_process
 	tests/run.sh $(OUT) $<
@@ -210,7 +217,7 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. Nor the
 # power cuts, which take too long. The sanitizers run them.
-NO_VALGRIND := $(addprefix $(OUT)/test_,vfs_damage vfs_power vfs_process vfs_recover \
+NO_VALGRIND := $(addprefix $(OUT)/test_,vfs_damage vfs_life vfs_power vfs_process vfs_recover \
                vfs_state vfs_threads pcache pcache_sql)
 
 check-valgrind: variant

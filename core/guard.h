@@ -26,17 +26,22 @@ static inline unsigned char unguarded(unsigned char write_version)
 }
 
 /*
-** Whether a database's header is of no kind that anybody writes: the guard
-** without 32 reserved bytes, or a mark that is none of ours in a page 1 whose
-** tail holds our record. A flipped bit in byte 18 or 20 of a stamped database
+** Whether a database's header is of no kind that anybody writes into a page 1
+** whose tail holds our record: the guard without 32 reserved bytes, or a mark
+** that is none of ours. A flipped bit in byte 18 or 20 of a stamped database
 ** leaves such a header, and the file must not pass for a plain one.
+**
+** Without a record, the guard and other than 32 reserved bytes are what stands
+** in the file while a stamped database is replaced by a plain one.
 */
 static inline int header_is_broken(unsigned char write_version,
                                    unsigned char reserve, int has_record)
 {
-  if (guard_is_set(write_version))
-    return reserve != 32;
-  return has_record && unguarded(write_version) != write_version;
+  if (!has_record)
+    return 0;
+  return guard_is_set(write_version)
+             ? reserve != 32
+             : unguarded(write_version) != write_version;
 }
 
 /* One more in the header's change counter: every open connection looks at the

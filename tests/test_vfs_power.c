@@ -118,6 +118,8 @@ static void test_every_cut(void **state)
   survives("blob/delete/full/4096/stamped/roomy/direct", &how);
   survives("basic/wal/normal/4096/stamped", &how);
   survives("stamp/delete/extra/4096/plain32", &how);
+  survives("replace/delete/full/4096/stamped", &how);
+  survives("replace/truncate/normal/1024/plain32/direct", &how);
 }
 
 /* A few cut points of each script in each journal mode. */
@@ -125,8 +127,8 @@ static void test_some_cuts(void **state)
 {
   (void)state;
   static const char *const scripts[] = {
-      "blob",  "txn",    "vacuum",       "attach",      "ckpt",
-      "modes", "reopen", "mix/steps=12", "mix/steps=30"};
+      "blob",  "txn",    "vacuum",  "attach",       "ckpt",
+      "modes", "reopen", "replace", "mix/steps=12", "mix/steps=30"};
   static const char *const starts[] = {"new", "stamped", "plain", "plain32"};
   const effort how = {.cuts = scaled(8), .singles = 2, .random = 1, .again = 6};
   uint64_t seed = test_seed("power cuts", 17);
@@ -180,6 +182,7 @@ static void test_control_rules(void **state)
   must_fail("blob/delete/full/4096/stamped", RULE_LEAVES, 0);
   must_fail("stamp/truncate/full/4096/plain32", RULE_STAMPS, 0);
   must_fail("vacuum/delete/full/4096/plain32", RULE_GUARD, 0);
+  must_fail("replace/delete/full/4096/stamped", RULE_GUARD, 0);
   must_fail("stamp/delete/full/4096/plain32", RULE_JOURNAL, 0);
   must_fail("basic/delete/full/4096/new/two", RULE_COMPARE, 0);
 }

@@ -469,7 +469,9 @@ static void bad_line(const file_info *info, const page_map *m,
     plain_text(stdout, object_of(m, b->id));
     printf(")");
   }
-  if (is_mendable(m, b))
+  if (b->in_log)
+    printf(": in the log, nothing is lost; a checkpoint writes it");
+  else if (is_mendable(m, b))
     printf(": free, nothing is lost; pagedb stamp --adopt mends it");
   printf("\n");
 }
@@ -597,7 +599,7 @@ static const char *status_of(const file_info *info, const bad_page *b,
   if (info->type == FILE_DATABASE && pagedb_is_lock_page(id, info->page_size))
     return "lock";
   if (b != NULL)
-    return fault_status(b->err);
+    return b->in_log ? "in log" : fault_status(b->err);
   return stamped(info) ? "ok" : "plain";
 }
 

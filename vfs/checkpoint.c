@@ -30,13 +30,51 @@
 
 /* Layout of the wal-index (SQLite's walformat, section 2). */
 enum {
+  INDEX_NEWEST = 4, /* committed frame */
   INDEX_ATTEMPTED = 32,
   INDEX_PAGES = 34, /* first page number in region 0 */
   INDEX_PER_REGION = 4096,
+  INDEX_REGION = 32768, /* bytes */
   INDEX_IN_FIRST = INDEX_PER_REGION - INDEX_PAGES,
   WAL_HEADER = 32,
   WAL_FRAME_HEADER = 24
 };
+
+/* --------------------------------------------------------- the wal-index */
+
+/* NULL: the wal-index ends before it. */
+static const volatile uint32_t *region_at(conn *c, uint32_t region)
+{
+  volatile void *at = NULL;
+  if ((int)region < c->nregions && c->regions[region] != NULL)
+    return c->regions[region];
+  if (x_shm_map(&c->base, (int)region, INDEX_REGION, 0, &at) != SQLITE_OK)
+    return NULL;
+  return at;
+}
+
+void wal_pages(conn *c, uint32_t from, uint32_t to, bitmap *set)
+{
+  for (uint32_t frame = from + 1; frame <= to; frame++) {
+    uint32_t at = frame - 1, region = 0, word = INDEX_PAGES + at;
+    if (at >= INDEX_IN_FIRST) {
+      region = 1 + (at - INDEX_IN_FIRST) / INDEX_PER_REGION;
+      word = (at - INDEX_IN_FIRST) % INDEX_PER_REGION;
+    }
+    const volatile uint32_t *pages = region_at(c, region);
+    if (pages == NULL)
+      return;
+    uint32_t page = pages[word];
+    if (page > 0)
+      bitmap_add(set, page - 1);
+  }
+}
+
+void wal_pending(conn *c, bitmap *set)
+{
+  if (c->shm != NULL)
+    wal_pages(c, c->shm[INDEX_BACKFILL], c->shm[INDEX_NEWEST], set);
+}
 
 /* -------------------------------------------------------------- checkpoint */
 
@@ -53,33 +91,12 @@ void ckpt_done(conn *c)
   c->ckpt = 0;
 }
 
-/* The pages that this checkpoint is going to write, from the wal-index. Without
-** one (exclusive mode keeps it in memory) the set stays empty. */
-static void ckpt_set(const conn *c, bitmap *set)
-{
-  if (c->shm == NULL)
-    return;
-  uint32_t from = c->shm[INDEX_BACKFILL], to = c->shm[INDEX_ATTEMPTED];
-  for (uint32_t frame = from + 1; frame <= to; frame++) {
-    uint32_t at = frame - 1, region = 0, word = INDEX_PAGES + at;
-    if (at >= INDEX_IN_FIRST) {
-      region = 1 + (at - INDEX_IN_FIRST) / INDEX_PER_REGION;
-      word = (at - INDEX_IN_FIRST) % INDEX_PER_REGION;
-    }
-    if ((int)region >= c->nregions || c->regions[region] == NULL)
-      return;
-    uint32_t page = c->regions[region][word];
-    if (page > 0)
-      bitmap_add(set, page - 1);
-  }
-}
-
 static int refuse(shared *s, uint64_t id, const char *why)
 {
   return shared_refuse(s, SQLITE_IOERR_WRITE,
+                       "run PRAGMA pagedb_unstamp, then checkpoint again",
                        "the write-ahead log holds %s for this stamped database "
-                       "(page %llu): nothing of it was written; run PRAGMA "
-                       "pagedb_unstamp, then checkpoint again",
+                       "(page %llu): nothing of it was written",
                        why, (unsigned long long)(id + 1));
 }
 
@@ -114,7 +131,9 @@ static int ckpt_page1(conn *c, const uint8_t *buf, uint32_t n)
   if (err == PAGEDB_OK && atomic_load(&s->stamped) && h.valid &&
       h.count > from) {
     bitmap set = {0};
-    ckpt_set(c, &set);
+    /* Exclusive mode keeps the index in memory, and the set stays empty. */
+    if (c->shm != NULL)
+      wal_pages(c, c->shm[INDEX_BACKFILL], c->shm[INDEX_ATTEMPTED], &set);
     err = fill_holes(c, from, h.count, &set, 1, s->ckpt_lsn, &filled);
     bitmap_clear(&set);
   }
@@ -139,9 +158,14 @@ static int ckpt_page(conn *c, const uint8_t *buf, uint32_t n, uint64_t id)
   memcpy(page, buf, n);
   if (atomic_load(&s->stamped))
     stamp_out(page, n, id, s->ckpt_lsn);
-  err = io_write(s, page, n, id * n);
+  else if (id == 0)
+    err = keep_release(s, page, n, s->ckpt_lsn);
+  if (err == PAGEDB_OK)
+    err = io_write(s, page, n, id * n);
   if (err != PAGEDB_OK)
     return err;
+  if (id == 0)
+    atomic_store(&s->guard_is_left, 0);
   atomic_fetch_add(&pagedb_globals.count.page_writes, 1);
   frame_refresh(c, id, buf);
   state_grew(s, id == 0 ? buf + HEADER_CHANGE_COUNTER : NULL, (id + 1) * n);
@@ -237,13 +261,14 @@ static int wal_write(sqlite3_file *f, const void *buf, int n, sqlite3_int64 off)
   wal_file *w = (wal_file *)f;
   /* A transaction that finds all its pages in SQLite's own cache asks us for
   ** nothing else. */
-  if (atomic_load(&w->file->failed))
+  if (file_failed(w->file))
     return SQLITE_IOERR_FSYNC;
   if (wal_refuses(w, buf, (uint32_t)n, off))
     return shared_refuse(w->file, SQLITE_IOERR_WRITE,
+                         "run PRAGMA pagedb_unstamp first",
                          "refused to write a page into the log of this stamped "
                          "database that does not keep the 32 bytes at its end "
-                         "free; run PRAGMA pagedb_unstamp first");
+                         "free");
   return w->parent->pMethods->xWrite(w->parent, buf, n, off);
 }
 

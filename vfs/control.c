@@ -218,7 +218,7 @@ int x_control(sqlite3_file *f, int op, void *arg)
     txn_committed(c);
     break;
   case SQLITE_FCNTL_OVERWRITE:
-    txn_overwrite(c);
+    txn_vacuum(c);
     break;
   case SQLITE_FCNTL_CKPT_START:
     ckpt_start(c);

@@ -11,7 +11,7 @@
 **
 ** Durability: one fdatasync, always of the same descriptor, because an error
 ** of write-back is reported once per open file. Once it failed, the file is
-** failed until it is closed (s->failed): the system may have marked the lost
+** failed until it is closed (s->fate): the system may have marked the lost
 ** pages clean, and a second sync would say OK.
 **
 ** Nothing here locks; SQLite's locks order the transfers.
@@ -194,7 +194,7 @@ int io_size(shared *s, uint64_t *bytes)
 
 int io_sync(shared *s, int flags)
 {
-  if (atomic_load(&s->failed))
+  if (file_failed(s))
     return pagedb_fault_set(PAGEDB_ESYNC, 0, s->path, PAGEDB_NONE, 0, 0,
                             "an earlier sync failed; close all connections and "
                             "open again");
@@ -206,6 +206,6 @@ int io_sync(shared *s, int flags)
   atomic_fetch_add(&pagedb_globals.count.syncs, 1);
   if (rc == SQLITE_OK)
     return PAGEDB_OK;
-  atomic_store(&s->failed, 1);
+  atomic_store(&s->fate->failed, 1);
   return pagedb_fault_set(PAGEDB_ESYNC, 0, s->path, PAGEDB_NONE, 0, 0, NULL);
 }

@@ -29,9 +29,30 @@
 ** does not define, pages behind the file's former end, and pages that only get
 ** a stamp into 32 bytes that nobody uses. Where a plain file becomes stamped the
 ** guard is not among them: it follows when the journal is gone (set_guard in
-** write.c), so that whoever plays the journal back finds the file plain. Where a
-** stamped file is replaced by pages without stamps its guard goes out with page 1:
-** a cut gives back the former content, all of it, in a file that is plain.
+** write.c), so that whoever plays the journal back finds the file plain.
+**
+** Where a stamped file is replaced by a database that keeps no 32 bytes free, the
+** guard stays in page 1 until the journal is gone (unset_guard in write.c). So at
+** a cut page 1 is one of these, each of its sectors old or new:
+**
+**   old first sector       guard and 32 bytes: a stamped file
+**   new first, old last    guard, other bytes, our record: a broken header, taken
+**                          for a stamped file's
+**   new first, new last    guard, other bytes, no record: s->guard_is_left
+**
+** A playback that finds any of them began on a stamped file (txn_begin), stamps
+** what it restores, and ends with the file as it was: every page of it was in
+** the journal, for the replacement wrote them all, but for free leaves, which
+** are mended. It may be cut itself: page 1 still is one of these.
+** When the journal is gone page 1 is wholly new. A cut from then until the guard
+** is off leaves the new content, in a file that is plain for us and read-only
+** for stock SQLite; our next transaction writes a page 1 without guard. (A later
+** journal may be played back over one that still has it: page 1 is in that
+** journal, does not keep 32 bytes, and so the file ends plain.)
+**
+** A replacement that keeps 32 bytes and uses them can only be told from a stamped
+** file by the guard. There it goes before the commit: a cut gives back the former
+** content, all of it, in a file that is plain.
 */
 #include <string.h>
 
@@ -114,11 +135,15 @@ int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn)
 {
   shared *s = c->file;
   uint32_t size = atomic_load(&s->page_size);
-  uint64_t count = get_be32(page1 + HEADER_PAGE_COUNT);
+  uint64_t count = get_be32(page1 + HEADER_PAGE_COUNT), bytes = 0;
   uint64_t trunk = get_be32(page1 + HEADER_FREE_TRUNK);
   uint8_t *copy = os_aligned_alloc(4096, size < 4096 ? 4096 : size);
-  int err = copy == NULL ? PAGEDB_ENOMEM : PAGEDB_OK, failed = PAGEDB_OK;
+  int err = copy == NULL ? PAGEDB_ENOMEM : io_size(s, &bytes);
+  int failed = PAGEDB_OK;
   pagedb_fault first = {0};
+  /* A damaged page 1 may count any number: the file is not made longer. */
+  if (count > bytes / size)
+    count = bytes / size;
   /* The list is as untrusted as any page: at most `count` trunks. */
   for (uint64_t n = 0;
        err == PAGEDB_OK && trunk > 1 && trunk <= count && n < count; n++) {
@@ -265,8 +290,7 @@ static int stamp_raw(conn *c, int all, uint64_t count, int *foreign)
   return err;
 }
 
-/* A file that is no longer stamped must not say so. */
-static int remove_guard(conn *c)
+int remove_guard(conn *c)
 {
   shared *s = c->file;
   uint8_t head[HEADER_BYTES];
@@ -303,6 +327,7 @@ static int flush(conn *c)
 /* The new state of the file after a join that went well. */
 static void settled(shared *s, const header *h)
 {
+  atomic_store(&s->guard_is_left, s->txn.unguard_later);
   atomic_store(&s->count, h->valid ? h->count : 0);
   atomic_store(&s->wal, h->valid && h->wal);
   state_ours(s, h->valid ? h->version : NULL);
@@ -330,6 +355,16 @@ static int join_sure(conn *c, const header *h)
   return err;
 }
 
+/* Page 1 is that of the transaction's start: what wrote the file anew (VACUUM, a
+** backup) was rolled back. One that goes well changes at least the schema's
+** cookie. In EXCLUSIVE locking mode nothing else tells. */
+static int begins_like(const txn *t, const uint8_t *head)
+{
+  return memcmp(head + HEADER_CHANGE_COUNTER,
+                t->start_head + HEADER_CHANGE_COUNTER,
+                HEADER_COOKIE + 4 - HEADER_CHANGE_COUNTER) == 0;
+}
+
 static int becomes_stamped(const conn *c, const uint8_t *head, const header *h)
 {
   const shared *s = c->file;
@@ -342,11 +377,7 @@ static int becomes_stamped(const conn *c, const uint8_t *head, const header *h)
     return 0;
   if (t->start_bytes == 0)
     return 1;
-  /* A VACUUM that failed restores page 1; one that goes well changes at least
-  ** the schema's cookie. */
-  return c->overwrite && memcmp(head + HEADER_CHANGE_COUNTER,
-                                t->start_head + HEADER_CHANGE_COUNTER,
-                                HEADER_COOKIE + 4 - HEADER_CHANGE_COUNTER) != 0;
+  return c->overwrite && !begins_like(t, head);
 }
 
 /* The file will be stamped: give a stamp to everything that has none. */
@@ -414,22 +445,27 @@ static int check_replacement(conn *c, const header *h)
   if (stays == 0)
     return SQLITE_OK;
   return shared_refuse(c->file, SQLITE_IOERR_WRITE,
+                       "run PRAGMA pagedb_unstamp on it first",
                        "refused to write pages that use the 32 bytes at their "
                        "end into a stamped database of which others stay (page "
-                       "%llu): run PRAGMA pagedb_unstamp on it first",
+                       "%llu)",
                        (unsigned long long)stays);
 }
 
-/* What went out raw stays so, and the file says that it is plain. */
-static int leave_plain(conn *c)
+/* What went out raw stays so, and the file says that it is plain: after the
+** commit, if page 1 can be told from a stamped file's until then. */
+static int leave_plain(conn *c, const header *h)
 {
   shared *s = c->file;
-  const txn *t = &s->txn;
+  txn *t = &s->txn;
   atomic_store(&s->out, OUT_RAW);
   int err = flush(c);
   if (err != PAGEDB_OK || !t->start_stamped || t->end == 0)
     return err;
-  err = remove_guard(c);
+  t->unguard_later = t->kind == TXN_FORWARD && h->valid &&
+                     h->reserve != PAGEDB_RECORD_SIZE && RULE_IS_ON(RULE_GUARD);
+  if (!t->unguard_later)
+    err = remove_guard(c);
   if (err == PAGEDB_OK)
     sqlite3_log(SQLITE_NOTICE,
                 "pagedb: %s: is plain now: its pages do not keep 32 bytes free "
@@ -469,7 +505,7 @@ static int join_unsure(conn *c, const uint8_t *head, const header *h)
     int rc = check_replacement(c, h);
     if (rc != SQLITE_OK)
       return rc;
-    err = leave_plain(c);
+    err = leave_plain(c, h);
   }
   if (err == PAGEDB_OK)
     err = publish(s, h, stamped);
@@ -485,7 +521,7 @@ int txn_join(conn *c)
   header h;
   conn *writer = atomic_load(&s->writer);
   if (writer != NULL && writer != c && c->lock == SQLITE_LOCK_EXCLUSIVE)
-    return shared_refuse(s, SQLITE_IOERR_WRITE,
+    return shared_refuse(s, SQLITE_IOERR_WRITE, NULL,
                          "two connections write at the same time: the locks of "
                          "this file system do not work");
   if (writer != c)
@@ -502,11 +538,13 @@ int txn_join(conn *c)
     rc = shared_report(s, join_sure(c, &h), SQLITE_IOERR_WRITE);
   if (rc != SQLITE_OK)
     return rc;
+  if (c->overwrite && begins_like(t, head))
+    c->overwrite = 0;
   t->joined = 1;
   t->unjoined = 0;
   t->since_flush = 0;
   /* What a playback restored is done; writes after it are a new transaction. */
   if (t->kind == TXN_PLAYBACK)
     txn_committed(c);
-  return atomic_load(&s->failed) ? SQLITE_IOERR_FSYNC : SQLITE_OK;
+  return file_failed(s) ? SQLITE_IOERR_FSYNC : SQLITE_OK;
 }

@@ -52,9 +52,8 @@ static int methods_unlock(conn *c, int level)
 
 /* ------------------------------------------------------------------- state */
 
-/* The record of a page, if it has one with its own number. */
-static int read_record(shared *s, uint32_t size, uint64_t id, pagedb_record *r,
-                       int *has)
+int read_record(shared *s, uint32_t size, uint64_t id, pagedb_record *r,
+                int *has)
 {
   uint8_t tail[PAGEDB_RECORD_SIZE];
   size_t got = 0;
@@ -87,6 +86,7 @@ int state_learn(shared *s, const header *h)
   if (has)
     shared_saw_lsn(s, r.lsn);
   atomic_store(&s->stamped, stamped);
+  atomic_store(&s->guard_is_left, h->valid && h->guard && !stamped);
   atomic_store(&s->wal, h->valid && h->wal);
   atomic_store(&s->count, h->count);
   return PAGEDB_OK;
@@ -94,8 +94,10 @@ int state_learn(shared *s, const header *h)
 
 /*
 ** Stock SQLite that recovers our journal or log may put a page 1 without guard
-** into a stamped file. Page 1 has lost its record then, too; others have theirs.
-** What was unstamped on purpose says so in page 1's record.
+** into a stamped file. Page 1 has lost its record then, too, for SQLite's images
+** of it have none; others have theirs. A page 1 with a record and without the
+** guard is our own work: the file was unstamped, or its stamping was cut short
+** before the guard.
 */
 static int lost_its_guard(shared *s, const header *h, const uint8_t *page1)
 {
@@ -106,7 +108,7 @@ static int lost_its_guard(shared *s, const header *h, const uint8_t *page1)
     return 0;
   pagedb_record_get(page1, h->page_size, PAGEDB_TRAILING, &r);
   if (r.magic == PAGEDB_MAGIC)
-    return (r.flags & PAGEDB_FLAG_RELEASED) == 0;
+    return 0;
   for (int i = 0; i < 2 && !has; i++)
     if (read_record(s, h->page_size, others[i], &r, &has) != PAGEDB_OK)
       return 0;
@@ -118,12 +120,18 @@ void look_for_lost_guard(shared *s, const uint8_t *page1, size_t n)
   header h;
   header_parse(page1, n, &h);
   int lost = n == h.page_size && lost_its_guard(s, &h, page1);
+  int left = atomic_load(&s->guard_is_left);
   pthread_mutex_lock(&s->lock);
   if (lost && !s->lost_guard)
     shared_note(s,
                 "is plain, but was stamped: stock SQLite recovered or rewrote "
                 "it. `pagedb stamp` makes it stamped again");
-  s->lost_guard = lost;
+  if (left && !s->lost_guard)
+    shared_note(s,
+                "was replaced by a plain database, and still has its guard: "
+                "stock SQLite does not write it before page-db has done so, or "
+                "`pagedb unstamp`");
+  s->lost_guard = lost || left;
   pthread_mutex_unlock(&s->lock);
 }
 

@@ -79,9 +79,10 @@ static int must_have_stamp(shared *s, uint32_t size, uint64_t id)
   return !raw;
 }
 
-static void strip(uint8_t *page, uint32_t size, uint64_t id)
+/* SQLite never sees the guard, which the page may have without a stamp, too
+** (keep_guard). */
+static void strip_guard(uint8_t *page, uint64_t id)
 {
-  memset(tail_of(page, size), 0, PAGEDB_RECORD_SIZE);
   if (id == 0 && guard_is_set(page[GUARD_AT]))
     page[GUARD_AT] = unguarded(page[GUARD_AT]);
 }
@@ -94,20 +95,23 @@ static int page_in(shared *s, uint32_t size, uint64_t id, uint8_t *page,
   *lsn = 0;
   if (len < size)
     return pagedb_fault_set(PAGEDB_ESHORT, 0, s->path, id, len, size, NULL);
-  if (!must_have_stamp(s, size, id))
+  if (!must_have_stamp(s, size, id)) {
+    strip_guard(page, id);
     return PAGEDB_OK;
+  }
   if (verify)
     err = pages_verify(s, page, len, size, id, lsn);
   if (err == PAGEDB_OK) {
     shared_saw_lsn(s, *lsn);
-    strip(page, size, id);
+    memset(tail_of(page, size), 0, PAGEDB_RECORD_SIZE);
+    strip_guard(page, id);
   }
   return err;
 }
 
 void keep_guard(const shared *s, uint8_t *page1)
 {
-  if (s->txn.start_stamped && page1[HEADER_RESERVE] == PAGEDB_RECORD_SIZE)
+  if (s->txn.start_stamped && memcmp(page1, "SQLite format 3", 16) == 0)
     page1[GUARD_AT] = guarded(page1[GUARD_AT]);
 }
 

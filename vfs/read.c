@@ -199,10 +199,10 @@ int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
     return inherited(c);
   if (from + (uint64_t)n <= HEADER_BYTES)
     return read_header(c, buf, (size_t)n, from);
-  if (atomic_load(&s->failed))
+  if (file_failed(s))
     return SQLITE_IOERR_FSYNC;
   if (refuses_plain(c))
-    return shared_refuse(s, SQLITE_CANTOPEN,
+    return shared_refuse(s, SQLITE_CANTOPEN, NULL,
                          "is plain, and stamps were required "
                          "(pagedb_stamp=required)");
   if (size == 0 || n <= 0 || from / size != (from + (uint64_t)n - 1) / size)
@@ -229,7 +229,7 @@ int x_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out)
   uint64_t size = atomic_load(&s->page_size), from = (uint64_t)off;
   *out = NULL;
   if (CONN_IS_INHERITED(c) || size == 0 || (uint64_t)n != size || from == 0 ||
-      from % size != 0 || off + n > c->mmap_limit || atomic_load(&s->failed) ||
+      from % size != 0 || off + n > c->mmap_limit || file_failed(s) ||
       is_lock_page(from / size, (uint32_t)size) || refuses_plain(c))
     return SQLITE_OK;
   if (pagedb_fetch(c->session, atomic_load(&s->owner), from / size, &pin) ==

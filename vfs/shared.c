@@ -204,6 +204,13 @@ void shared_sentence(const pagedb_fault *f, char *buf, size_t n)
   pagedb_fault_message(&shown, buf, n);
 }
 
+/* In a line of its own: sqlite3_log cuts what is longer than 210 bytes. */
+static void log_advice(const char *text)
+{
+  if (text[0] != 0)
+    sqlite3_log(SQLITE_NOTICE, "pagedb: %s", text);
+}
+
 int shared_report(shared *s, int err, int otherwise)
 {
   char text[SENTENCE];
@@ -224,22 +231,24 @@ int shared_report(shared *s, int err, int otherwise)
   if (code == SQLITE_NOMEM)
     code = SQLITE_IOERR_NOMEM;
   sqlite3_log(code, "pagedb: %s", text);
-  /* In a line of its own: sqlite3_log cuts what is longer than 210 bytes. */
-  if (advice(err)[0] != 0)
-    sqlite3_log(SQLITE_NOTICE, "pagedb: %s", advice(err));
+  log_advice(advice(err));
   return code;
 }
 
-int shared_refuse(shared *s, int code, const char *format, ...)
+int shared_refuse(shared *s, int code, const char *advice, const char *format,
+                  ...)
 {
-  char text[SENTENCE];
+  char text[SENTENCE], whole[SENTENCE];
   va_list args;
   int n = snprintf(text, sizeof text, "%.512s: ", s->path);
   va_start(args, format);
   vsnprintf(text + n, sizeof text - (size_t)n, format, args);
   va_end(args);
-  remember(s, text);
+  sqlite3_snprintf(sizeof whole, whole, "%s%s%s", text,
+                   advice == NULL ? "" : ": ", advice == NULL ? "" : advice);
+  remember(s, whole);
   sqlite3_log(code, "pagedb: %s", text);
+  log_advice(advice == NULL ? "" : advice);
   return code;
 }
 
@@ -310,8 +319,52 @@ static void shared_free(shared *s)
   bitmap_clear(&s->txn.raw);
   pthread_mutex_destroy(&s->bits_lock);
   pthread_mutex_destroy(&s->lock);
+  free(s->full_path);
   free(s->path);
   free(s);
+}
+
+static int same_file(const shared *a, const shared *b)
+{
+  if (a->parent != b->parent)
+    return 0;
+  if (a->full_path != NULL && b->full_path != NULL)
+    return strcmp(a->full_path, b->full_path) == 0;
+  return a->full_path == NULL && b->full_path == NULL && a->dev == b->dev &&
+         a->ino == b->ino;
+}
+
+/* Under globals.lock. */
+static int fate_get(shared *s)
+{
+  shared *other = pagedb_globals.files;
+  while (other != NULL && !same_file(s, other))
+    other = other->next;
+  s->fate = other != NULL ? other->fate : calloc(1, sizeof *s->fate);
+  if (s->fate == NULL)
+    return 0;
+  s->fate->refs++;
+  return 1;
+}
+
+/* Under globals.lock. */
+static void fate_put(shared *s)
+{
+  if (--s->fate->refs == 0)
+    free(s->fate);
+}
+
+/* The name that the parent gives to the file. */
+static int learn_full_path(shared *s)
+{
+  int n = s->parent->mxPathname + 1;
+  s->full_path = calloc(1, (size_t)n);
+  if (s->full_path == NULL)
+    return 0;
+  int rc = s->parent->xFullPathname(s->parent, s->path, n, s->full_path);
+  if (rc != SQLITE_OK && rc != SQLITE_OK_SYMLINK)
+    sqlite3_snprintf(n, s->full_path, "%s", s->path);
+  return 1;
 }
 
 static shared *shared_new(sqlite3_vfs *parent, const char *path)
@@ -344,7 +397,7 @@ static shared *shared_find(sqlite3_vfs *parent, uint64_t dev, uint64_t ino)
 
 static int refuse_direct(shared *s)
 {
-  return shared_refuse(s, SQLITE_CANTOPEN,
+  return shared_refuse(s, SQLITE_CANTOPEN, NULL,
                        "Direct I/O was required (pagedb_direct=required) and "
                        "is not to be had here");
 }
@@ -364,7 +417,7 @@ static int shared_get(conn *c, sqlite3_vfs *parent, int fd, int flags,
     if (!s->writable && !read_only)
       rc = handles_open(s, 0, policy);
     if (rc == SQLITE_OK && !s->writable && !read_only)
-      rc = shared_refuse(s, SQLITE_CANTOPEN,
+      rc = shared_refuse(s, SQLITE_CANTOPEN, NULL,
                          "opened for reading by another connection; no "
                          "descriptor for writing is to be had");
     if (policy == DIRECT_REQUIRED && atomic_load(&s->direct) == NULL)
@@ -377,6 +430,10 @@ static int shared_get(conn *c, sqlite3_vfs *parent, int fd, int flags,
     return SQLITE_NOMEM;
   s->dev = dev;
   s->ino = ino;
+  if ((!known && !learn_full_path(s)) || !fate_get(s)) {
+    shared_free(s);
+    return SQLITE_NOMEM;
+  }
   if (known)
     handles_open(s, read_only, policy);
   if (atomic_load(&s->buffered) == NULL)
@@ -432,8 +489,10 @@ void shared_detach(conn *c)
     pthread_mutex_lock(&pagedb_globals.lock);
     conns_remove(s, c);
     int last = --s->refs == 0;
-    if (last)
+    if (last) {
       files_remove(s);
+      fate_put(s);
+    }
     pthread_mutex_unlock(&pagedb_globals.lock);
     if (last)
       shared_free(s);

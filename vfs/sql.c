@@ -84,7 +84,7 @@ static void file_fill(shared *s, file_row *r)
   r->page_size = atomic_load(&s->page_size);
   r->stamped = atomic_load(&s->stamped);
   r->wal = atomic_load(&s->wal);
-  r->failed = atomic_load(&s->failed);
+  r->failed = file_failed(s);
   r->lsn = atomic_load(&s->lsn);
   r->io = s->through != NULL ? "parent"
           : r->page_size != 0
@@ -185,7 +185,7 @@ typedef struct page_row {
   uint8_t record; /* there is one */
 } page_row;
 
-enum { STATUS_PLAIN = 200, STATUS_LOCK, STATUS_MENDABLE };
+enum { STATUS_PLAIN = 200, STATUS_LOCK, STATUS_MENDABLE, STATUS_IN_LOG };
 
 typedef struct map_reader {
   shared *s;
@@ -241,6 +241,40 @@ static uint64_t pages_listed(shared *s, uint32_t size)
                         : there + 1 + (uint64_t)is_lock_page(there, size);
 }
 
+/*
+** A page that is not what it should be. If the log has it, SQLite never reads it
+** from the file: a checkpoint was cut, or is under way. One that has just ended
+** makes it sound.
+*/
+static void page_fill_bad(shared *s, const bitmap *log, uint64_t id,
+                          uint8_t *buf, page_row *r)
+{
+  *r = (page_row){0};
+  page_fill(s, id, buf, r);
+  if (r->status != PAGEDB_OK && r->status < STATUS_PLAIN && bitmap_has(log, id))
+    r->status = STATUS_IN_LOG;
+}
+
+static int pages_fill_all(conn *c, uint64_t pages, uint8_t *buf, rows *out)
+{
+  shared *s = c->file;
+  bitmap log = {0};
+  wal_pending(c, &log);
+  int rc = log.all ? SQLITE_NOMEM : SQLITE_OK;
+  for (uint64_t id = 0; rc == SQLITE_OK && id < pages; id++) {
+    page_row *r = rows_add(out);
+    if (r == NULL) {
+      rc = SQLITE_NOMEM;
+      break;
+    }
+    page_fill(s, id, buf, r);
+    if (r->status != PAGEDB_OK && r->status < STATUS_PLAIN)
+      page_fill_bad(s, &log, id, buf, r);
+  }
+  bitmap_clear(&log);
+  return rc;
+}
+
 static int pages_fill(conn *c, rows *out)
 {
   shared *s = c->file;
@@ -248,14 +282,7 @@ static int pages_fill(conn *c, rows *out)
   uint64_t pages = pages_listed(s, size);
   uint8_t *buf = os_aligned_alloc(4096, 65536);
   map_reader m = {s, buf};
-  int rc = buf == NULL ? SQLITE_NOMEM : SQLITE_OK;
-  for (uint64_t id = 0; rc == SQLITE_OK && id < pages; id++) {
-    page_row *r = rows_add(out);
-    if (r == NULL)
-      rc = SQLITE_NOMEM;
-    else
-      page_fill(s, id, buf, r);
-  }
+  int rc = buf == NULL ? SQLITE_NOMEM : pages_fill_all(c, pages, buf, out);
   if (rc == SQLITE_OK && pages > 0) {
     uint8_t head[HEADER_BYTES];
     size_t got;
@@ -336,6 +363,8 @@ static const char *status_name(uint8_t status)
     return "lock";
   case STATUS_MENDABLE:
     return "free, mendable";
+  case STATUS_IN_LOG:
+    return "in log";
   default:
     return fault_status(status);
   }

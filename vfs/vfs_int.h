@@ -23,7 +23,8 @@
 ** its descriptors for data, its geometry, its owner in the pool, the state that
 ** the pool's pages belong to, and the write transaction, of which there is at
 ** most one. Connections of the process to one file share one `shared`, if the
-** file can be told apart by device and inode; else each has its own.
+** file can be told apart by device and inode; else each has its own. What all of
+** them share in any case, as far as the path tells, is its `fate`.
 **
 ** LOCKS. Order: globals.lock, shared->lock, then core's or shared->bits_lock.
 **
@@ -126,11 +127,12 @@ typedef struct txn {
   int foreign;       /* a page had a tail that is neither zero nor ours */
   int replacing;     /* a stamped file got a page that cannot be stamped */
   int guard_later;   /* the guard is to be set once the commit is done */
+  int unguard_later; /* the same, to be taken off */
   int start_stamped; /* when it began */
   uint32_t start_size;
   uint64_t start_bytes;
-  uint64_t start_count;             /* durable page count */
-  uint8_t start_head[HEADER_BYTES]; /* with OVERWRITE */
+  uint64_t start_count; /* durable page count */
+  uint8_t start_head[HEADER_BYTES];
   uint64_t end;         /* bytes: where the file ends once all is written */
   uint64_t since_flush; /* bytes taken in since the last early flush */
   uint64_t lsn;
@@ -159,6 +161,12 @@ typedef enum journal_use {
 /* Bytes of a sentence about a file, its path included. */
 enum { SENTENCE = 1024 };
 
+/* A file of the process whose sync failed is so for all connections to it. */
+typedef struct fate {
+  unsigned refs;      /* under globals.lock */
+  _Atomic int failed; /* a sync failed: sticky */
+} fate;
+
 /* How pages go out. */
 typedef enum out_mode { OUT_RAW, OUT_STAMP } out_mode;
 
@@ -168,7 +176,8 @@ struct shared {
   unsigned generation; /* of the process: a forked child has another */
   sqlite3_vfs *parent;
   char *path;
-  int registered; /* found by (dev, ino); else one connection's own */
+  char *full_path; /* as the parent has it: without device and inode only */
+  int registered;  /* found by (dev, ino); else one connection's own */
   uint64_t dev, ino;
 
   /* handle.c: descriptors. All NULL in parent mode. */
@@ -186,11 +195,13 @@ struct shared {
   _Atomic int
       stamped; /* as the file is on disk; also when its header is broken:
                        ** page 1 then does not verify */
+  _Atomic int guard_is_left;  /* the guard of a stamped file that was replaced
+                              ** is still in page 1 on disk */
   _Atomic uint32_t page_size; /* 0: unknown, the file is empty or not ours */
   _Atomic uint64_t count;     /* durable pages, by page 1; 0: not known */
   _Atomic int wal;            /* page 1 on disk says journal mode WAL */
   _Atomic uint64_t lsn;       /* newest known */
-  _Atomic int failed;         /* a sync failed: sticky */
+  fate *fate;
   _Atomic(pagedb_owner *) owner;
   struct pages *pages;     /* the owner's store */
   struct pages *graveyard; /* of earlier geometries */
@@ -225,14 +236,16 @@ struct conn {
   journal_use journal;
   int read_only; /* as granted */
   int verify;
-  int want_stamps;  /* ask for reserved bytes in new databases */
-  int need_stamps;  /* pagedb_stamp=required: no plain database is read */
-  int overwrite;    /* the file is written anew: VACUUM, a foreign backup */
-  int asked;        /* did so */
-  int nested;       /* a PRAGMA of ours runs inside one of the user's */
-  int no_lock;      /* nolock=1 or immutable=1: no lock calls will come */
-  int shared_cache; /* other threads may use this connection's file */
-  int other_parent; /* its URI named the VFS below */
+  int want_stamps;    /* ask for reserved bytes in new databases */
+  int need_stamps;    /* pagedb_stamp=required: no plain database is read */
+  int overwrite;      /* the file is written anew: VACUUM, a foreign backup */
+  int vacuum_schemas; /* schemas while VACUUM ran; 0: not known */
+  char vacuum_schema[64]; /* and the last one's name */
+  int asked;              /* did so */
+  int nested;             /* a PRAGMA of ours runs inside one of the user's */
+  int no_lock;            /* nolock=1 or immutable=1: no lock calls will come */
+  int shared_cache;       /* other threads may use this connection's file */
+  int other_parent;       /* its URI named the VFS below */
   int immutable;
   int fresh;      /* head holds what a read of the header would give */
   int wal_check;  /* a WAL read lock was taken: compare at the barrier */
@@ -245,6 +258,11 @@ struct conn {
   uint8_t head[HEADER_BYTES];
   unsigned head_bytes;
 };
+
+static inline int file_failed(const shared *s)
+{
+  return atomic_load(&s->fate->failed);
+}
 
 /* 1 in a forked child, for a connection of its parent. */
 #define CONN_IS_INHERITED(c)                                                   \
@@ -280,7 +298,7 @@ enum {
   RULE_HOLES = 64,     /* pages that nobody wrote become stamped zero pages */
   RULE_LEAVES = 128,   /* torn free leaves are mended after a playback */
   RULE_STAMPS = 256,   /* all stamps are durable before the guard is written */
-  RULE_GUARD = 512,    /* a plain file gets its guard after the commit */
+  RULE_GUARD = 512,    /* the guard comes, and goes, after the commit */
   RULE_JOURNAL = 1024  /* the last journal is gone for good before stamping */
 };
 #define RULE_IS_ON(r) ((pagedb_globals.rules_off & (r)) == 0)
@@ -372,8 +390,10 @@ int shared_report(shared *s, int err, int otherwise);
 int is_verification(int err);
 /* A fault as a sentence, pages counted from 1 as SQLite does. */
 void shared_sentence(const pagedb_fault *f, char *buf, size_t n);
-/* The same for a refusal in words. */
-int shared_refuse(shared *s, int code, const char *format, ...);
+/* The same for a refusal in words. advice: what to do, or NULL; it gets a line of
+** the log for itself, which sqlite3_log would cut off behind a long path. */
+int shared_refuse(shared *s, int code, const char *advice, const char *format,
+                  ...);
 uint64_t shared_next_lsn(shared *s);
 void shared_saw_lsn(shared *s, uint64_t lsn);
 
@@ -416,8 +436,8 @@ int pages_write_one(shared *s, uint64_t id, void *buf, uint64_t lsn,
                     out_mode out);
 /*
 ** While a transaction that began on a stamped file has pages on disk without
-** stamps, page 1 keeps the guard: whoever plays the journal back then knows
-** what the file was.
+** stamps, page 1 keeps the guard, whatever it says otherwise: whoever plays the
+** journal back then knows what the file was.
 */
 void keep_guard(const shared *s, uint8_t *page1);
 /* Put the stamp into a private copy of a page, and the guard into page 1. */
@@ -462,6 +482,9 @@ void state_grew(shared *s, const uint8_t *version, uint64_t end);
 /* A plain file's page 1, when SQLite reads it (a hot journal has been played back
 ** by then): say it if the file was a stamped one. */
 void look_for_lost_guard(shared *s, const uint8_t *page1, size_t n);
+/* The record of a page on disk, if it has one with its own number. */
+int read_record(shared *s, uint32_t size, uint64_t id, pagedb_record *r,
+                int *has);
 /* From page 1 on disk: stamped, page size, count. Under s->lock. */
 int state_learn(shared *s, const header *h);
 
@@ -482,6 +505,8 @@ void txn_committed(conn *c);
 void txn_abandon(conn *c);
 /* The whole file is being written anew: only the join knows what it becomes. */
 void txn_overwrite(conn *c);
+/* VACUUM is about to do so. */
+void txn_vacuum(conn *c);
 /* Write dirty pages that stand in the way of bytes [off, off+n) and forget
 ** them. */
 int write_settle(conn *c, uint64_t off, uint64_t n);
@@ -493,6 +518,8 @@ int write_through(conn *c, const void *buf, uint64_t n, uint64_t off);
 /* ---------------------------------------------------------------- join.c */
 
 int txn_join(conn *c);
+/* A file that is no longer stamped must not say so. Not synced. */
+int remove_guard(conn *c);
 /* How many pages count: what page 1 says, or, where it is not to be believed,
 ** all that the file has. */
 uint64_t durable_end(uint64_t count, uint64_t bytes, uint32_t page_size);
@@ -511,6 +538,10 @@ int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn);
 
 /* ---------------------------------------------------------- checkpoint.c */
 
+/* Add the pages of the WAL's frames (from, to] to the set, by the wal-index. */
+void wal_pages(conn *c, uint32_t from, uint32_t to, bitmap *set);
+/* The same of all frames whose pages the file may not have. */
+void wal_pending(conn *c, bitmap *set);
 void ckpt_start(conn *c);
 void ckpt_done(conn *c);
 int ckpt_write(conn *c, const void *buf, int n, uint64_t off);
@@ -532,6 +563,9 @@ sqlite3_int64 parse_bytes(const char *s);
 ** not. */
 int stamp_file(conn *c, int adopt, char **message);
 int unstamp_file(conn *c, int force, char **message);
+/* Before page1 (a private copy), of a plain file that keeps 32 bytes free, goes
+** over one that has a record: give it one, too. */
+int keep_release(shared *s, uint8_t *page1, uint32_t size, uint64_t lsn);
 /*
 ** The end of the last transaction's journal (its deletion, or a truncate) may
 ** not be durable yet. SQLite makes it so with the next journal; what writes

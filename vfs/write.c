@@ -56,20 +56,43 @@ static void set_out(const conn *c)
   atomic_store(&s->out, sure && t->start_stamped ? OUT_STAMP : OUT_RAW);
 }
 
+/* How many schemas the connection has, and the last one's name; 0: not known. */
+static int count_schemas(const conn *c, char *last, size_t n)
+{
+  int count = 0;
+  const char *name;
+  last[0] = 0;
+  for (; c->db != NULL && *c->db != NULL &&
+         (name = sqlite3_db_name(*c->db, count)) != NULL;
+       count++)
+    sqlite3_snprintf((int)n, last, "%s", name);
+  return count;
+}
+
+/* VACUUM has a schema of its own attached until it is done. */
+static int vacuum_goes_on(const conn *c)
+{
+  char last[sizeof c->vacuum_schema];
+  return count_schemas(c, last, sizeof last) == c->vacuum_schemas &&
+         strcmp(last, c->vacuum_schema) == 0;
+}
+
 static int txn_begin(conn *c, uint32_t n)
 {
   shared *s = c->file;
   txn *t = &s->txn;
   int err = PAGEDB_OK;
+  size_t got;
   if (atomic_load(&s->writer) == c)
     return PAGEDB_OK;
+  /* A VACUUM that failed before its first write ends like that. */
+  if (c->overwrite && !vacuum_goes_on(c))
+    c->overwrite = 0;
   *t = (txn){.kind = kind_of(c)};
   atomic_store(&s->writer, c);
   err = io_size(s, &t->start_bytes);
-  if (err == PAGEDB_OK && c->overwrite) {
-    size_t got;
+  if (err == PAGEDB_OK)
     err = io_header(s, t->start_head, &got);
-  }
   if (err == PAGEDB_OK && t->start_bytes == 0) {
     /* The pager writes whole pages, so the first write tells their size. */
     pthread_mutex_lock(&s->lock);
@@ -86,7 +109,9 @@ static int txn_begin(conn *c, uint32_t n)
   t->end = t->start_bytes;
   t->start_size = atomic_load(&s->page_size);
   t->unit = t->start_size != 0 ? t->start_size : 512;
-  t->start_stamped = atomic_load(&s->stamped);
+  t->start_stamped =
+      atomic_load(&s->stamped) ||
+      (t->kind == TXN_PLAYBACK && atomic_load(&s->guard_is_left));
   t->start_count = atomic_load(&s->count);
   t->lsn = shared_next_lsn(s);
   set_out(c);
@@ -114,6 +139,18 @@ void txn_overwrite(conn *c)
   }
 }
 
+void txn_vacuum(conn *c)
+{
+  shared *s = c->file;
+  /* It has not written yet. What there still is was rolled back in EXCLUSIVE
+  ** locking mode, where nothing else tells that it is over. */
+  if (atomic_load(&s->writer) == c && s->txn.joined && !s->txn.unjoined)
+    txn_end(s);
+  c->vacuum_schemas =
+      count_schemas(c, c->vacuum_schema, sizeof c->vacuum_schema);
+  txn_overwrite(c);
+}
+
 /*
 ** A plain file was stamped by this transaction: all of it is durable, and so is
 ** the journal's end, that the guard, one byte, cannot be met together with the
@@ -126,9 +163,9 @@ static void set_guard(conn *c)
   uint8_t head[HEADER_BYTES];
   size_t got = 0;
   if (end_journal(c) != SQLITE_OK) {
-    shared_refuse(s, SQLITE_NOTICE,
+    shared_refuse(s, SQLITE_NOTICE, "PRAGMA pagedb_stamp stamps it",
                   "its journal's end could not be made durable: the file stays "
-                  "plain; PRAGMA pagedb_stamp stamps it");
+                  "plain");
     state_forget(s);
     return;
   }
@@ -144,12 +181,39 @@ static void set_guard(conn *c)
   state_forget(s);
 }
 
+/*
+** The same the other way round: a stamped file was replaced by pages without
+** stamps. The guard goes when the journal is gone for good, so that whoever
+** plays that back finds a stamped file. A cut before it leaves a file that is
+** plain for us, and that stock SQLite reads and does not write; page 1 loses the
+** guard when we write it next.
+*/
+static void unset_guard(conn *c)
+{
+  shared *s = c->file;
+  if (end_journal(c) != SQLITE_OK) {
+    shared_refuse(s, SQLITE_NOTICE, NULL,
+                  "its journal's end could not be made durable: the file keeps "
+                  "its guard until the next transaction");
+    return;
+  }
+  int err = remove_guard(c);
+  if (err == PAGEDB_OK)
+    err = io_sync(s, SQLITE_SYNC_NORMAL);
+  if (err == PAGEDB_OK)
+    atomic_store(&s->guard_is_left, 0);
+  else
+    shared_report(s, err, SQLITE_IOERR_WRITE);
+}
+
 void txn_committed(conn *c)
 {
   shared *s = c->file;
   if (atomic_load(&s->writer) == c) {
     if (s->txn.guard_later)
       set_guard(c);
+    if (s->txn.unguard_later)
+      unset_guard(c);
     txn_end(s);
   }
   c->overwrite = 0;
@@ -375,7 +439,7 @@ static int back_to_the_start(const conn *c)
   pthread_mutex_lock(&s->bits_lock);
   bitmap_clear(&t->written);
   pthread_mutex_unlock(&s->bits_lock);
-  t->guard_later = 0;
+  t->guard_later = t->unguard_later = 0;
   atomic_store(&s->unsure, 1);
   atomic_store(&s->out, OUT_RAW);
   pthread_mutex_unlock(&s->lock);

@@ -136,16 +136,20 @@ static int content_fits(const world *w, const finding *f, int file, unsigned k)
 /*
 ** Whether the file is stamped is decided apart from its content: stamping and
 ** unstamping have no journal of their own, and a VACUUM that made the file a
-** stamped one and is rolled back leaves it stamped.
+** stamped one and is rolled back leaves it stamped. But a file that is replaced
+** by a plain one is stamped for as long as it has its former content.
 */
 static int stamps_fit(const world *w, const finding *f, int file,
                       const claim *c, unsigned k)
 {
   if (file > 0 && !f->exists[file])
     return 1;
-  for (unsigned i = k; i <= c->most; i++)
+  for (unsigned i = k; i <= c->most; i++) {
+    if (i > k && file == 0 && w->states[i].replaced)
+      return 0;
     if (w->states[i].stamped[file] == f->stamped[file])
       return 1;
+  }
   return 0;
 }
 

@@ -9,8 +9,8 @@
 #include "spec.h"
 
 static const char *const script_names[SCRIPTS] = {
-    "basic", "blob",  "txn",   "vacuum", "attach",
-    "ckpt",  "modes", "stamp", "reopen", "mix"};
+    "basic", "blob",  "txn",    "vacuum",  "attach", "ckpt",
+    "modes", "stamp", "reopen", "replace", "mix"};
 const char *const journal_names[JOURNALS] = {"delete", "truncate", "persist",
                                              "memory", "off",      "wal"};
 const char *const sync_names[3] = {"normal", "full", "extra"};

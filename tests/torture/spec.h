@@ -23,6 +23,7 @@ typedef enum script {
   SCRIPT_MODES,
   SCRIPT_STAMP,
   SCRIPT_REOPEN,
+  SCRIPT_REPLACE,
   SCRIPT_MIX, /* `steps` steps of all kinds, by the seed */
   SCRIPTS
 } script;

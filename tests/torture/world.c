@@ -241,21 +241,22 @@ static int content_is_right(world *w)
   return 1;
 }
 
-/* What is done on both sides; `same` for what only the database does. */
-static int change(world *w, const char *sql, const char *mirror_sql)
+/* The mirror has the state that is about to come. */
+static int change_begins(world *w)
 {
   unsigned next = w->done + 1;
   if (next == MOST_STATES)
     return went_wrong(w, "too many states");
-  if (mirror_sql != NULL && !exec(w, w->mirror, mirror_sql))
-    return 0;
   for (int i = 0; i < FILES; i++)
     if (!hash(w, w->mirror, i, &w->states[next].hash[i]))
       return 0;
   simdisk_mark(w->disk, is_wild(w) ? MARK_WILD : MARK_BEGIN, next);
-  if (!exec(w, now(w), sql))
-    return 0;
-  w->done = next;
+  return 1;
+}
+
+static int change_is_done(world *w)
+{
+  unsigned next = ++w->done;
   for (int i = 0; i < FILES; i++)
     w->states[next].stamped[i] = stamped_now(w, i);
   simdisk_mark(w->disk,
@@ -265,6 +266,13 @@ static int change(world *w, const char *sql, const char *mirror_sql)
   if (w->spec.two)
     w->turn = !w->turn;
   return content_is_right(w);
+}
+
+/* What is done on both sides; mirror_sql NULL: what only the database does. */
+static int change(world *w, const char *sql, const char *mirror_sql)
+{
+  return (mirror_sql == NULL || exec(w, w->mirror, mirror_sql)) &&
+         change_begins(w) && exec(w, now(w), sql) && change_is_done(w);
 }
 
 static int change_f(world *w, const char *format, ...)
@@ -307,6 +315,7 @@ typedef enum step {
   STEP_STAMP,
   STEP_UNSTAMP,
   STEP_REOPEN,
+  STEP_REPLACE,
   STEPS
 } step;
 
@@ -340,10 +349,14 @@ static const step script_stamp[] = {
 static const step script_reopen[] = {STEP_SCHEMA, STEP_INSERT, STEP_REOPEN,
                                      STEP_UPDATE, STEP_REOPEN, STEP_DELETE,
                                      STEP_BLOB,   STEP_REOPEN, STEP_END};
+static const step script_replace[] = {
+    STEP_SCHEMA, STEP_SPILL,   STEP_VACUUM,  STEP_REPLACE, STEP_INSERT,
+    STEP_VACUUM, STEP_DELETE,  STEP_INSERT,  STEP_REPLACE, STEP_DELETE,
+    STEP_VACUUM, STEP_REPLACE, STEP_REPLACE, STEP_END};
 
 static const step *const scripts[SCRIPT_MIX] = {
     script_basic, script_blob,  script_txn,   script_vacuum, script_attach,
-    script_ckpt,  script_modes, script_stamp, script_reopen};
+    script_ckpt,  script_modes, script_stamp, script_reopen, script_replace};
 
 static unsigned row_bytes(const world *w)
 {
@@ -456,18 +469,45 @@ static int both_files(world *w)
   return good;
 }
 
+/* Stamped where page-db's wish for 32 bytes came in time. */
+static int vacuum_by(world *w, const char *sql)
+{
+  int good = change(w, sql, NULL);
+  if (good && w->states[w->done].stamped[0])
+    w->no_room = 0;
+  return good;
+}
+
 static int vacuum(world *w, int other_size)
 {
   static const unsigned sizes[] = {512, 1024, 4096, 8192};
   if (!other_size || w->journal == JOURNAL_WAL)
-    return change(w, "VACUUM", NULL);
+    return vacuum_by(w, "VACUUM");
   unsigned size = sizes[random_below(&w->seed, 4)];
   if (size == w->page_size)
     size = size == 512 ? 2048 : size / 2;
   char sql[100];
   snprintf(sql, sizeof sql, "PRAGMA page_size=%u; VACUUM", size);
   w->page_size = size;
-  return change(w, sql, NULL);
+  return vacuum_by(w, sql);
+}
+
+/* A backup of the mirror, which keeps no bytes free, over the database. In WAL
+** mode that is refused. */
+static int replace(world *w)
+{
+  if (w->journal == JOURNAL_WAL)
+    return 1;
+  if (!exec(w, w->mirror, "UPDATE main.t SET n=n+1") || !change_begins(w))
+    return 0;
+  w->states[w->done + 1].replaced = w->states[w->done].stamped[0];
+  sqlite3_backup *b = sqlite3_backup_init(now(w), "main", w->mirror, "main");
+  sqlite3_backup_step(b, -1);
+  if (b == NULL || sqlite3_backup_finish(b) != SQLITE_OK)
+    return went_wrong(w, "backup: %d %s (%s)", sqlite3_extended_errcode(now(w)),
+                      sqlite3_errmsg(now(w)), last_log());
+  w->no_room = 1;
+  return change_is_done(w);
 }
 
 static int checkpoint(world *w, const char *how)
@@ -532,7 +572,7 @@ static int stamp(world *w, int on)
   sqlite3 *second = w->db[1];
   if (w->spec.stock || w->spec.exclusive || !reader_end(w))
     return w->failure[0] == 0;
-  int reserved = w->spec.start != START_PLAIN;
+  int reserved = w->spec.start != START_PLAIN && !w->no_room;
   if (!reserved || w->has_aux)
     return 1;
   if (second != NULL && !disconnect_one(w, &w->db[1]))
@@ -602,6 +642,8 @@ static int take_step(world *w, step what)
     return stamp(w, 1);
   case STEP_UNSTAMP:
     return stamp(w, 0);
+  case STEP_REPLACE:
+    return reader_end(w) && replace(w);
   case STEP_REOPEN:
     return reader_end(w) && disconnect(w) && connect(w);
   default:

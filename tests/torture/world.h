@@ -29,6 +29,7 @@ typedef enum mark {
 typedef struct db_state {
   uint64_t hash[FILES];
   int stamped[FILES];
+  int replaced; /* a stamped file became a plain one with this content */
 } db_state;
 
 typedef struct world {
@@ -41,6 +42,7 @@ typedef struct world {
   uint64_t reader_hash;
   journal journal; /* now */
   int has_aux;
+  int no_room; /* 32 bytes are not kept free: a backup replaced the file */
   unsigned page_size;
   const char *dir; /* of real files: spec.direct; else NULL */
   uint64_t seed;
