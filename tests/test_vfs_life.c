@@ -7,11 +7,9 @@
 #define SQLITE_CORE 1
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -418,34 +416,6 @@ static void test_failed_sync_in_parent_mode(void **state)
   db_close(a);
 }
 
-/* ------------------------------------------------------- Direct I/O required */
-
-/* Where it is not to be had, no file stays behind that was not there before; one
-** that was there stays, empty or not. */
-static void test_required_leaves_nothing(void **state)
-{
-  (void)state;
-  struct statfs fs;
-  char path[100], uri[200];
-  sqlite3 *db = NULL;
-  snprintf(path, sizeof path, "/dev/shm/pagedb-%d.db", (int)getpid());
-  if (statfs("/dev/shm", &fs) != 0 || fs.f_type != TMPFS_MAGIC)
-    skip();
-  snprintf(uri, sizeof uri, "file:%s?vfs=pagedb&pagedb_direct=required", path);
-  for (int there = 0; there < 2; there++) {
-    if (there)
-      assert_int_equal(close(open(path, O_CREAT | O_RDWR, 0600)), 0);
-    assert_int_equal(sqlite3_open_v2(uri, &db,
-                                     SQLITE_OPEN_READWRITE |
-                                         SQLITE_OPEN_CREATE | SQLITE_OPEN_URI,
-                                     NULL),
-                     SQLITE_CANTOPEN);
-    sqlite3_close(db);
-    assert_int_equal(access(path, F_OK), there ? 0 : -1);
-  }
-  unlink(path);
-}
-
 /* ------------------------------------------------------------- what is said */
 
 /* A page that a checkpoint was writing when it was killed: the log has it. */
@@ -529,7 +499,6 @@ int main(void)
       cmocka_unit_test(test_vacuum_cut_before_the_guard),
       cmocka_unit_test(test_leaf_behind_the_file),
       cmocka_unit_test(test_failed_sync_in_parent_mode),
-      cmocka_unit_test(test_required_leaves_nothing),
       cmocka_unit_test(test_page_in_the_log),
       cmocka_unit_test(test_advice_behind_a_long_path),
   };

@@ -33,7 +33,7 @@ static void ended(timed kind, uint64_t start)
 }
 
 /* What a parent's method answered, as one of our errors. */
-static int parent_error(const shared *s, int rc, int write, uint64_t off)
+static int parent_error(const shared *s, int rc, int write)
 {
   int err = PAGEDB_EIO;
   if (rc == SQLITE_OK)
@@ -44,7 +44,6 @@ static int parent_error(const shared *s, int rc, int write, uint64_t off)
     err = PAGEDB_ENOMEM;
   else if ((rc & 0xff) == SQLITE_READONLY)
     err = PAGEDB_EREADONLY;
-  (void)off;
   return pagedb_fault_set(err, 0, s->path, PAGEDB_NONE, 0, 0,
                           write ? "write, through the parent VFS"
                                 : "read, through the parent VFS");
@@ -60,20 +59,20 @@ static int parent_read(shared *s, void *buf, size_t n, uint64_t off,
   int rc = f->pMethods->xRead(f, buf, (int)n, (sqlite3_int64)off);
   *got = n;
   if (rc != SQLITE_IOERR_SHORT_READ)
-    return parent_error(s, rc, 0, off);
+    return parent_error(s, rc, 0);
   rc = f->pMethods->xFileSize(f, &size);
   *got = (uint64_t)size > off ? (size_t)((uint64_t)size - off) : 0;
   /* Short, and not at the end: what came is not what the file has. */
   if (rc == SQLITE_OK && *got >= n)
     rc = SQLITE_IOERR_READ;
-  return parent_error(s, rc, 0, off);
+  return parent_error(s, rc, 0);
 }
 
 static int parent_write(shared *s, const void *buf, size_t n, uint64_t off)
 {
   sqlite3_file *f = s->through;
   int rc = f->pMethods->xWrite(f, buf, (int)n, (sqlite3_int64)off);
-  return parent_error(s, rc, 1, off);
+  return parent_error(s, rc, 1);
 }
 
 /* --------------------------------------------------------------- transfers */
@@ -189,7 +188,7 @@ int io_size(shared *s, uint64_t *bytes)
     return os_size(handle_os(atomic_load(&s->buffered)), bytes);
   int rc = s->through->pMethods->xFileSize(s->through, &size);
   *bytes = (uint64_t)size;
-  return parent_error(s, rc, 0, 0);
+  return parent_error(s, rc, 0);
 }
 
 int io_sync(shared *s, int flags)

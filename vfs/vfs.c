@@ -187,32 +187,6 @@ static void learn_lock_byte(void)
                at > 0 ? (uint64_t)at : PAGEDB_LOCK_BYTE);
 }
 
-/* Nobody has used the file so far. */
-static int is_untouched(sqlite3_file *f)
-{
-  sqlite3_int64 bytes = 1;
-  int rc = f->pMethods->xLock(f, SQLITE_LOCK_SHARED);
-  if (rc == SQLITE_OK)
-    rc = f->pMethods->xLock(f, SQLITE_LOCK_RESERVED);
-  if (rc == SQLITE_OK)
-    rc = f->pMethods->xLock(f, SQLITE_LOCK_EXCLUSIVE);
-  if (rc == SQLITE_OK)
-    rc = f->pMethods->xFileSize(f, &bytes);
-  f->pMethods->xUnlock(f, SQLITE_LOCK_NONE);
-  return rc == SQLITE_OK && bytes == 0;
-}
-
-/* The parent opened the file, and we refused it: one that was made for this is
-** removed again. */
-static void give_back(sqlite3_vfs *parent, const char *name, sqlite3_file *f,
-                      int is_new)
-{
-  int remove = is_new && is_untouched(f);
-  f->pMethods->xClose(f);
-  if (remove)
-    parent->xDelete(parent, name, 0);
-}
-
 static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
                          int *out_flags)
 {
@@ -231,18 +205,13 @@ static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
   c->parent = calloc(1, (size_t)parent->szOsFile);
   if (c->parent == NULL)
     return SQLITE_NOMEM;
-  int existed = 1;
-  /* Not ACCESS_EXISTS: to that an empty file is none. */
-  if (policy == DIRECT_REQUIRED && (flags & SQLITE_OPEN_CREATE) != 0)
-    parent->xAccess(parent, name, SQLITE_ACCESS_READWRITE, &existed);
   rc = capture_open(parent, name, c->parent, flags, &granted, &fd);
   int opened = rc == SQLITE_OK;
   if (rc == SQLITE_OK)
     rc = shared_attach(c, parent, fd, granted, policy);
   if (rc != SQLITE_OK) {
     if (opened || c->parent->pMethods != NULL)
-      give_back(parent, name, c->parent,
-                opened && !existed && (granted & SQLITE_OPEN_READWRITE) != 0);
+      c->parent->pMethods->xClose(c->parent);
     free(c->parent);
     c->parent = NULL;
     return rc;
