@@ -48,9 +48,8 @@ static const volatile uint32_t *region_at(conn *c, uint32_t region)
   volatile void *at = NULL;
   if ((int)region < c->nregions && c->regions[region] != NULL)
     return c->regions[region];
-  if (x_shm_map(&c->base, (int)region, INDEX_REGION, 0, &at) != SQLITE_OK)
-    return NULL;
-  return at;
+  int rc = x_shm_map(&c->base, (int)region, INDEX_REGION, 0, &at);
+  return rc == SQLITE_OK || rc == SQLITE_READONLY ? at : NULL;
 }
 
 void wal_pages(conn *c, uint32_t from, uint32_t to, bitmap *set)

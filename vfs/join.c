@@ -481,12 +481,15 @@ static int publish(shared *s, const header *h, int stamped)
   pthread_mutex_lock(&s->lock);
   int err = shared_set_page_size(s, t->end > 0 && h->valid ? h->page_size : 0);
   shared_invalidate(s);
-  atomic_store(&s->stamped, stamped);
-  atomic_store(&s->out, stamped ? OUT_STAMP : OUT_RAW);
-  atomic_store(&s->unsure, 0);
-  pthread_mutex_lock(&s->bits_lock);
-  bitmap_clear(&t->raw);
-  pthread_mutex_unlock(&s->bits_lock);
+  /* After an error a rollback follows, and its join decides anew. */
+  if (err == PAGEDB_OK) {
+    atomic_store(&s->stamped, stamped);
+    atomic_store(&s->out, stamped ? OUT_STAMP : OUT_RAW);
+    atomic_store(&s->unsure, 0);
+    pthread_mutex_lock(&s->bits_lock);
+    bitmap_clear(&t->raw);
+    pthread_mutex_unlock(&s->bits_lock);
+  }
   pthread_mutex_unlock(&s->lock);
   if (err == PAGEDB_OK)
     settled(s, h);
@@ -497,6 +500,8 @@ static int join_unsure(conn *c, const uint8_t *head, const header *h)
 {
   shared *s = c->file;
   int stamped = becomes_stamped(c, head, h), foreign = 0;
+  /* A join before this one may have failed. */
+  s->txn.unguard_later = 0;
   int err = stamped ? stamp_all(c, head, h, &foreign) : PAGEDB_OK;
   stamped = stamped && !foreign;
   if (!stamped)
