@@ -132,7 +132,8 @@ typedef struct scenario {
   const char *start;      /* made by page-db ("" none), or by stock */
   int stock;              /* 32 bytes reserved, no stamps */
   const char *unfinished; /* what a cut left: statements before it */
-  /* '!' in front: of the database only, content stays the same. */
+  /* '!' in front: of the database only, content stays the same. '<': a backup over
+  ** it, of what the statement makes of its content, with no bytes kept free. */
   const char *sql[MOST];
 } scenario;
 
@@ -164,6 +165,15 @@ static const scenario scenarios[] = {
      .stock = 1,
      .sql = {"!PRAGMA pagedb_stamp", ROWS(20, 23), "!PRAGMA pagedb_unstamp",
              "!PRAGMA pagedb_stamp"}},
+    {.name = "replacement",
+     .start = TABLE ROWS(1, 40),
+     .sql = {"<UPDATE t SET n=n+1;" ROWS(50, 59), ROWS(60, 63), "!VACUUM",
+             ROWS(70, 73)}},
+    {.name = "replacement, exclusive",
+     .start = TABLE ROWS(1, 40),
+     .sql = {"!PRAGMA locking_mode=exclusive",
+             "BEGIN;" ROWS(130, 199) "ROLLBACK", "<UPDATE t SET n=n+1;",
+             ROWS(60, 63), "!VACUUM", ROWS(70, 73)}},
     {.name = "hot journal",
      .start = TABLE ROWS(1, 12),
      .unfinished = "BEGIN;" ROWS(30, 99) "UPDATE t SET v=junk(id,90);",
@@ -180,6 +190,7 @@ typedef struct prepared {
   simdisk *disk;
   uint64_t state[MOST + 1]; /* content before statement i */
   unsigned statements;
+  sqlite3 *source; /* of the backup; or NULL */
 } prepared;
 
 static const char *const settings =
@@ -190,6 +201,15 @@ static sqlite3 *must_open(const char *vfs)
   sqlite3 *db = world_open(file_names[0], vfs);
   assert_non_null(db);
   return db;
+}
+
+static int copy_over(sqlite3 *to, sqlite3 *from)
+{
+  sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
+  if (b == NULL)
+    return sqlite3_extended_errcode(to);
+  sqlite3_backup_step(b, -1);
+  return sqlite3_backup_finish(b);
 }
 
 static void prepare(const scenario *s, prepared *p)
@@ -221,7 +241,11 @@ static void prepare(const scenario *s, prepared *p)
   for (; s->sql[i] != NULL; i++) {
     assert_int_equal(try_content_hash(mirror, "main", &p->state[i]), SQLITE_OK);
     if (s->sql[i][0] != '!')
-      run(mirror, "%s", s->sql[i]);
+      run(mirror, "%s", s->sql[i] + (s->sql[i][0] == '<'));
+    if (s->sql[i][0] == '<') {
+      p->source = world_open(":memory:", "simdisk");
+      assert_int_equal(copy_over(p->source, mirror), SQLITE_OK);
+    }
   }
   assert_int_equal(try_content_hash(mirror, "main", &p->state[i]), SQLITE_OK);
   p->statements = i;
@@ -268,7 +292,8 @@ static result play(const prepared *p, sqlite3 *db)
   r.code = execute(db, settings);
   while (r.code == SQLITE_OK && r.at < p->statements) {
     const char *sql = p->s->sql[r.at];
-    r.code = execute(db, sql + (sql[0] == '!'));
+    r.code = sql[0] == '<' ? copy_over(db, p->source)
+                           : execute(db, sql + (sql[0] == '!'));
     r.at += r.code == SQLITE_OK;
   }
   return r;
@@ -375,6 +400,7 @@ static void test_every_call_fails(void **state)
         for (unsigned n = 1, hits = 1; hits > 0; n += step, runs++)
           faults += hits = run_one(&p, kind, n, on);
     simdisk_free(p.disk);
+    sqlite3_close(p.source);
   }
   print_message("%u runs, %u calls failed\n", runs, faults);
   assert_true(faults > 1000);
