@@ -53,6 +53,8 @@ static sqlite3 *open_database(const options *o)
   pagedb_on_progress(pages_progress);
   /* What is stamped is what this command was asked for. */
   unsetenv("PAGEDB_STAMP");
+  /* A limit on the length of files is an error like any other. */
+  signal(SIGXFSZ, SIG_IGN);
   int rc = pagedb_register(1);
   if (rc != SQLITE_OK) {
     complain(o, rc == SQLITE_MISUSE
@@ -91,6 +93,22 @@ static int query(sqlite3 *db, const char *sql, char *text, size_t n)
   return rc == SQLITE_OK ? end : rc;
 }
 
+/* Why SQLite refused. The file itself was seen to be writable. */
+static const char *reason(sqlite3 *db)
+{
+  return (sqlite3_errcode(db) & 0xff) == SQLITE_READONLY
+             ? "no permission to write into its folder, where its journal or "
+               "log has to be"
+             : sqlite3_errmsg(db);
+}
+
+/* After a complaint about what SQLite said. */
+static int exit_code(int rc)
+{
+  return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB ? DAMAGED
+                                                                       : FAILED;
+}
+
 static int say(const options *o, const char *text)
 {
   progress_end(o);
@@ -121,10 +139,9 @@ static int by_pragma(const options *o, const char *pragma)
   if (db == NULL)
     return FAILED;
   int rc = query(db, pragma, text, sizeof text);
-  int result =
-      rc == SQLITE_OK ? say(o, text) : complain(o, "%s", sqlite3_errmsg(db));
+  int result = rc == SQLITE_OK ? say(o, text) : complain(o, "%s", reason(db));
   sqlite3_close(db);
-  return result != GOOD && rc == SQLITE_CORRUPT ? DAMAGED : result;
+  return result == GOOD ? GOOD : exit_code(rc);
 }
 
 int cmd_stamp(const options *o)
@@ -290,7 +307,8 @@ static int take_it(conversion *c)
     return GOOD;
   if ((rc & 0xff) == SQLITE_BUSY)
     return complain(c->o, "others have the database open: nothing was changed");
-  return complain(c->o, "%s", sqlite3_errmsg(c->db));
+  complain(c->o, "%s", reason(c->db));
+  return exit_code(rc);
 }
 
 /* One number for all content: every row of every table, with its rowid order.
@@ -432,8 +450,8 @@ static int vacuum(conversion *c)
   if (rc == SQLITE_OK)
     return GOOD;
   const char *error = sqlite3_errmsg(c->db);
-  return complain(c->o, "cannot write %s: %s%s", c->target, error,
-                  vacuum_hint(error));
+  complain(c->o, "cannot write %s: %s%s", c->target, error, vacuum_hint(error));
+  return exit_code(rc);
 }
 
 /* After a transaction that went through the log, which this empties. */
