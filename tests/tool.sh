@@ -4,8 +4,9 @@
 set -u
 build=$(cd "${1:-build}" && pwd)
 tool=$build/pagedb
+repo=$PWD
 dir=$(mktemp -d "$build/tool.XXXXXX")
-trap 'rm -rf "$dir"' EXIT
+trap 'umount "$dir/full" 2>/dev/null; rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
 passed=0
 failed=0
@@ -42,14 +43,19 @@ wait_for() {
   done
   echo "waited in vain: $*"
 }
-# json ARGS: every line is JSON.
+# json [-CODE] ARGS: one line or more, and each is JSON; with that exit code.
 json() {
-  if "$tool" "$@" --json 2>/dev/null | python3 -c 'import json, sys
-for line in sys.stdin: json.loads(line)'; then
+  local code= got
+  case $1 in -[0-9]) code=${1#-} && shift ;; esac
+  "$tool" --json "$@" 2>/dev/null >json.out </dev/null
+  got=$?
+  if [ "${code:-$got}" = $got ] && python3 -c 'import json, sys
+lines = [json.loads(line) for line in sys.stdin]
+sys.exit(not lines)' <json.out; then
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
-    echo "pagedb $* --json: not JSON"
+    echo "pagedb --json $*: exit $got, or not JSON"
   fi
 }
 ours() { sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open $1" :memory: "$2"; }
@@ -73,8 +79,17 @@ for bad in PAGEDB_POOL_SIZE=foo PAGEDB_POOL_SIZE=7 PAGEDB_STAMP=bogus PAGEDB_DIR
   out=$(env "$bad" sqlite3 -batch -cmd ".load $build/pagedb.so" :memory: "SELECT 1" 2>&1)
   check "load with $bad: $out" grep -q "$bad in the environment" <<<"$out"
 done
-out=$(PAGEDB_STAMP=bogus "$tool" stamp plain.db 2>&1)
-check "command with PAGEDB_STAMP=bogus: $out" grep -q "PAGEDB_ variable" <<<"$out"
+out=$(PAGEDB_DIRECT=bogus "$tool" stamp plain.db 2>&1)
+check "command with PAGEDB_DIRECT=bogus: $out" grep -q "PAGEDB_ variable" <<<"$out"
+# What it stamps is not for the environment to say.
+for stamp in required off bogus; do
+  cp plain.db env.db
+  export PAGEDB_STAMP=$stamp
+  expect 0 "converted" convert env.db
+  expect 0 "no longer stamped" unstamp env.db
+  expect 0 "stamped; pages: " stamp env.db
+  unset PAGEDB_STAMP
+done
 
 expect 0 "usage: pagedb" --help
 expect 0 "pagedb 0." --version
@@ -126,7 +141,11 @@ echo "PRAGMA wal_autocheckpoint=0; CREATE TABLE more(a); INSERT INTO more VALUES
 wait_for eval '[ "$(stat -c %s busy.db-wal 2>/dev/null || echo 0)" -gt 40000 ]'
 expect 0 "pages that the file has, too: 1; pages that are nowhere else: 1" info busy.db
 expect 0 "in the write-ahead log: pages that the file has, too: 1" check busy.db
-json check busy.db
+json -0 check busy.db
+for how in unstamp "stamp --adopt"; do
+  expect 2 "in use by others" $how busy.db
+  json -2 $how busy.db
+done
 exec 9>&-
 wait
 cp plain.db torn.db
@@ -184,14 +203,26 @@ check "idle.db, WAL" [ "$(sqlite3 idle.db 'PRAGMA integrity_check; SELECT sum(a)
 expect 0 "journal mode  WAL" info idle.db
 expect 0 " 0 damaged" check idle.db
 
-# What an earlier conversion left is deleted; what this one makes, too.
+# What an earlier conversion left is deleted; what this one makes, too. A user's
+# own file or folder stays, whatever it is called.
 left() { find . -name "$1.pagedb-convert*" | grep -q .; }
 sqlite3 left.db "CREATE TABLE t(a)"
-echo junk | tee left.db.pagedb-convert >left.db.pagedb-convert-journal
-expect 0 "converted" convert left.db
-check "left.db: nothing is left" eval '! left left.db'
+cp left.db before
+echo mine >left.db.pagedb-convert
+expect 2 "is in the way" convert left.db
+check "left.db.pagedb-convert stays" [ "$(cat left.db.pagedb-convert)" = mine ]
+rm left.db.pagedb-convert && mkdir left.db.pagedb-convert
+expect 2 "is in the way" convert left.db
+echo mine | tee left.db.pagedb-convert/new.db >left.db.pagedb-convert/made-by-pagedb-convert
+expect 2 "is in the way" convert left.db
+check "left.db.pagedb-convert/ stays" [ "$(cat left.db.pagedb-convert/*)" = "$(printf 'mine\nmine')" ]
+ln -s nowhere link.pagedb-convert && mv left.db.pagedb-convert kept
+mv link.pagedb-convert left.db.pagedb-convert
+expect 2 "is in the way" convert left.db
+check "left.db is untouched" cmp -s before left.db
+rm left.db.pagedb-convert
 sqlite3 big.db "CREATE TABLE t(a); INSERT INTO t SELECT randomblob(1000) FROM
-  (WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<40000) SELECT x FROM n)"
+  (WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<15000) SELECT x FROM n)"
 for try in 1 2 3 4 5; do # it may be done before the signal comes
   cp big.db stop.db
   "$tool" convert stop.db >stop.out 2>&1 &
@@ -205,20 +236,37 @@ done
 check "stop.db: exit code $code" [ $code = 2 ]
 check "stop.db: says why" grep -q interrupted stop.out
 check "stop.db is untouched" cmp -s big.db stop.db
-# Killed at any time it is what it was, or stamped.
+# Killed at any time it has its content and its journal mode; the next conversion
+# clears what is left away.
 sum=$(sqlite3 big.db .sha3sum)
-for delay in 0.05 0.1 0.2 0.3 0.5 0.8; do
-  rm -f stop.db*
+larger() { [ "$(stat -c %s "$1" 2>/dev/null || echo 0)" -gt "$2" ] || ! kill -0 $! 2>/dev/null; }
+killed() { # MODE WHEN...
+  local mode=$1
+  shift
+  rm -rf stop.db*
   cp big.db stop.db
+  sqlite3 stop.db "PRAGMA journal_mode=$mode" >/dev/null
   "$tool" convert stop.db >/dev/null 2>&1 &
-  sleep $delay
+  "$@"
   kill -KILL $! 2>/dev/null
   wait $! 2>/dev/null
-  check "stop.db, killed after $delay s" [ "$(sqlite3 stop.db .sha3sum)" = "$sum" ]
+  check "stop.db, $mode, killed after $*: journal mode" \
+    [ "$(sqlite3 stop.db 'PRAGMA journal_mode')" = "$mode" ]
+  check "stop.db, $mode, killed after $*" [ "$(sqlite3 stop.db .sha3sum)" = "$sum" ]
   expect 0 "stamped" convert stop.db
   expect 0 " 0 damaged" check stop.db
+  check "stop.db, $mode: journal mode" [ "$(sqlite3 stop.db 'PRAGMA journal_mode')" = "$mode" ]
+  check "stop.db, $mode: nothing is left" eval '! left stop.db'
+}
+for delay in 0.02 0.1 0.2 0.4; do
+  killed delete sleep $delay
+  killed wal sleep $delay
 done
-rm -f big.db stop.db*
+killed wal wait_for larger stop.db.pagedb-convert/new.db 1000000
+killed wal wait_for larger stop.db-wal 1000000
+killed wal wait_for larger stop.db-wal 15000000
+killed delete wait_for larger stop.db-journal 1000000
+rm -rf big.db stop.db*
 
 # Why not.
 sqlite3 reserve.db ".filectrl reserve_bytes 48" "CREATE TABLE t(a)" >/dev/null
@@ -231,6 +279,87 @@ c = sqlite3.connect("collation.db")
 c.create_collation("mine", lambda a, b: (a > b) - (a < b))
 c.execute("CREATE TABLE t(a TEXT COLLATE mine UNIQUE)")'
 expect 2 "application that defines it" convert collation.db
+
+# A limit on files, or a full disk: nothing is left, and all is as it was.
+sqlite3 limit.db "CREATE TABLE t(a); INSERT INTO t SELECT randomblob(1000) FROM
+  (WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<6000) SELECT x FROM n)"
+for mode in delete wal; do
+  sqlite3 limit.db "PRAGMA journal_mode=$mode" >/dev/null
+  cp limit.db before
+  for blocks in 0 3000 6025; do
+    out=$(ulimit -f $blocks && "$tool" convert --json limit.db 2>&1)
+    check "limit $blocks, $mode: exit code" [ $? = 2 ]
+    check "limit $blocks, $mode: $out" grep -q '"error":"cannot ' <<<"$out"
+    check "limit $blocks, $mode: untouched" \
+      [ "$(sqlite3 limit.db .sha3sum 'PRAGMA journal_mode')" = "$(sqlite3 before .sha3sum 'PRAGMA journal_mode')" ]
+    check "limit $blocks, $mode: nothing is left" eval '! left limit.db'
+  done
+done
+mkdir full
+if [ "$(id -u)" -eq 0 ] && mount -t tmpfs -o size=13m none full 2>/dev/null; then
+  cp before full/full.db
+  expect 2 "MiB are free" convert full/full.db
+  # Where the room is counts, not where a link is.
+  ln -s full/full.db room.db
+  expect 2 "MiB are free" convert room.db
+  check "full.db is untouched" cmp -s before full/full.db
+  check "full.db: nothing is left" eval '! left full.db && ! left room.db'
+  head -c 20m /dev/zero >full/zeroes 2>/dev/null
+  expect 2 "No space left" convert full/full.db
+  check "full.db: nothing is left" eval '! left full.db'
+  rm full/zeroes && mv full/full.db full/full # a link on a full disk to a file elsewhere
+  cp before away.db
+  ln -s "$PWD/away.db" full/away.db
+  head -c 20m /dev/zero >full/zeroes 2>/dev/null
+  expect 0 "converted" convert full/away.db
+  umount full
+fi
+
+# Names, and what is no database: for every command a sentence in JSON.
+mkdir odd && cp plain.db odd/plain
+cp plain.db "odd/with space"
+cp plain.db $'odd/new\nline'
+cp plain.db $'odd/\xff\xfe"\\'
+cp plain.db "odd/file:x?mode=ro#y%41"
+cp plain.db "odd/:memory:"
+cp plain.db odd/--json
+(
+  cd odd && ln -s plain link && ln -s nowhere nolink && ln -s loop loop && mkfifo fifo && mkdir folder
+  : >empty && echo text >text && head -c 50 plain >short
+)
+cd odd
+for name in "with space" $'new\nline' $'\xff\xfe"\\' "file:x?mode=ro#y%41" ":memory:" --json link; do
+  json -0 info -- "$name"
+  json -0 check -- "$name"
+  json -0 pages -- "$name"
+  json -0 unstamp -- "$name"
+  json -0 stamp -- "$name"
+  sqlite3 new "CREATE TABLE t(a)"
+  cat new >"$(realpath -- "$name")" && rm new
+  json -0 convert -- "$name"
+  expect 0 " 0 damaged" check -- "$name"
+done
+for name in nolink loop fifo folder empty text short none/x plain/x /dev/null; do
+  for how in info check pages stamp "stamp --adopt" unstamp "unstamp --force" convert; do
+    json -2 $how "$name"
+  done
+done
+cd ..
+json -2
+json -2 info
+json -2 frobnicate plain.db
+json -2 info --frobnicate plain.db
+json -2 info plain.db two
+json -2 check --adopt plain.db
+json -2 stamp --force plain.db
+json -0 version
+expect 2 "one file at a time" info plain.db two
+expect 2 "which command" --quiet
+for how in version "info plain.db" "pages plain.db"; do
+  out=$("$tool" $how 2>&1 >/dev/full)
+  check "$how to a full disk: exit code" [ $? = 2 ]
+  check "$how to a full disk: $out" grep -q "the output could not be written" <<<"$out"
+done
 
 # The same file, whatever its names, its owner and its permissions.
 mkdir sub
@@ -245,6 +374,14 @@ ln one.db two.db
 expect 0 "converted" convert one.db
 expect 0 "state         stamped" info two.db
 check "one.db has its permissions" [ "$(stat -c %a one.db)" = 640 ]
+
+# A plain one that lost its end.
+head -c 5000 limit.db >cutplain.db
+expect 1 "malformed" convert cutplain.db
+json -1 convert cutplain.db
+json -1 pages cutplain.db
+json -1 stamp cutplain.db
+json -0 info cutplain.db
 
 # Damage: named, with its table; a free page has nothing to lose.
 cp plain.db bad.db
@@ -348,7 +485,7 @@ expect 0 "stamped; pages: " stamp --adopt around.db
 expect 0 " 0 damaged" check around.db
 
 # A page file of another implementation.
-for native in "$OLDPWD"/tests/data/interop/*.pages; do
+for native in "$repo"/tests/data/interop/*.pages; do
   expect 0 "native page file" info "$native"
   expect 0 " 0 damaged" check "$native"
 done
@@ -375,6 +512,17 @@ if [ "$(id -u)" -eq 0 ]; then
     check "its owner" [ "$(stat -c %u theirs/p.db)" = 0 ]
     rm theirs/p.db && sqlite3 theirs/p.db "CREATE TABLE t(a)" && chmod 666 theirs/p.db
     chmod 755 theirs
+    expect_nobody() { check "nobody: $*" grep -q "$1" <<<"$(as_nobody "${@:2}")"; }
+    expect_nobody "no permission to write into its folder" stamp "$dir/theirs/p.db"
+    expect_nobody "no permission to write into its folder" unstamp "$dir/theirs/p.db"
+    expect_nobody "state         plain" info "$dir/theirs/p.db"
+    cp plain.db theirs/r.db && chmod 644 theirs/r.db
+    for how in stamp unstamp; do expect_nobody "no permission to write it" $how "$dir/theirs/r.db"; done
+    expect_nobody " 0 damaged" check "$dir/theirs/r.db"
+    chmod 600 theirs/r.db
+    for how in info check pages stamp unstamp convert; do
+      expect_nobody "Permission denied" $how --json "$dir/theirs/r.db"
+    done
     check "cause" grep -q "cannot create .*Permission denied" <<<"$(as_nobody convert "$dir/theirs/p.db")"
   fi
 fi

@@ -12,10 +12,11 @@
 ** mode, put its log next to the new one. So the file stays the same, whatever
 ** names it has, and every connection notices the change as it would notice any.
 **
-** A conversion that is killed leaves its new file, maybe with a journal. The next
-** one deletes them once it has EXCLUSIVE on the original, which means that nobody
-** is at work on them; the journal first, which would else be played back into
-** the next new file.
+** The new file is made in a folder of its own, next to the file that SQLite opens,
+** whatever links lead there: no other file can be in its place. A conversion that
+** is killed leaves it. The next one clears it away once it has EXCLUSIVE on the
+** original, which means that nobody is at work there, and only if the folder has
+** the mark that it was made by a conversion: what a user made stays.
 */
 #define _DEFAULT_SOURCE
 #include <errno.h>
@@ -42,11 +43,18 @@ static void pages_progress(unsigned long long done, unsigned long long all)
   progress(running, "pages", done, all);
 }
 
+/* By its whole name: one that begins with "file:", or is ":memory:", has a
+** meaning of its own for SQLite. */
 static sqlite3 *open_database(const options *o)
 {
   sqlite3 *db = NULL;
+  char name[PATH_MAX];
   running = o;
   pagedb_on_progress(pages_progress);
+  /* What is stamped is what this command was asked for. */
+  unsetenv("PAGEDB_STAMP");
+  /* A limit on the length of files is an error like any other. */
+  signal(SIGXFSZ, SIG_IGN);
   int rc = pagedb_register(1);
   if (rc != SQLITE_OK) {
     complain(o, rc == SQLITE_MISUSE
@@ -55,7 +63,11 @@ static sqlite3 *open_database(const options *o)
                     : "SQLite is too old: 3.40.1 or newer is needed");
     return NULL;
   }
-  rc = sqlite3_open_v2(o->path, &db, SQLITE_OPEN_READWRITE, "pagedb");
+  if (realpath(o->path, name) == NULL) {
+    complain(o, "cannot open: %s", strerror(errno));
+    return NULL;
+  }
+  rc = sqlite3_open_v2(name, &db, SQLITE_OPEN_READWRITE, "pagedb");
   if (rc == SQLITE_OK && sqlite3_db_readonly(db, "main")) {
     complain(o, "no permission to write it");
     sqlite3_close(db);
@@ -79,6 +91,22 @@ static int query(sqlite3 *db, const char *sql, char *text, size_t n)
     snprintf(text, n, "%s", sqlite3_column_text(st, 0));
   int end = sqlite3_finalize(st);
   return rc == SQLITE_OK ? end : rc;
+}
+
+/* Why SQLite refused. The file itself was seen to be writable. */
+static const char *reason(sqlite3 *db)
+{
+  return (sqlite3_errcode(db) & 0xff) == SQLITE_READONLY
+             ? "no permission to write into its folder, where its journal or "
+               "log has to be"
+             : sqlite3_errmsg(db);
+}
+
+/* After a complaint about what SQLite said. */
+static int exit_code(int rc)
+{
+  return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB ? DAMAGED
+                                                                       : FAILED;
 }
 
 static int say(const options *o, const char *text)
@@ -111,10 +139,9 @@ static int by_pragma(const options *o, const char *pragma)
   if (db == NULL)
     return FAILED;
   int rc = query(db, pragma, text, sizeof text);
-  int result =
-      rc == SQLITE_OK ? say(o, text) : complain(o, "%s", sqlite3_errmsg(db));
+  int result = rc == SQLITE_OK ? say(o, text) : complain(o, "%s", reason(db));
   sqlite3_close(db);
-  return result != GOOD && rc == SQLITE_CORRUPT ? DAMAGED : result;
+  return result == GOOD ? GOOD : exit_code(rc);
 }
 
 int cmd_stamp(const options *o)
@@ -134,9 +161,10 @@ int cmd_unstamp(const options *o)
 typedef struct conversion {
   const options *o;
   file_info info;
-  char target[PATH_MAX + 32];
+  char folder[PATH_MAX + 32];
+  char target[PATH_MAX + 64]; /* in the folder */
   sqlite3 *db;
-  int was_wal;
+  int wal;
 } conversion;
 
 static void interrupt(int signal)
@@ -167,33 +195,84 @@ static int show_work(void *arg)
   return interrupted != 0;
 }
 
-static int delete_new_file(const conversion *c)
+/* The file in the folder that says what the folder is, and what stands in it. */
+static const char mark_name[] = "made-by-pagedb-convert";
+static const char mark_text[] = "`pagedb convert` works here. If it was cut "
+                                "short, the next one deletes this "
+                                "folder.\n";
+
+/* 0 and errno if something of it stays. The mark goes last: without it nobody
+** would dare to delete the rest. */
+static int delete_folder(const conversion *c)
 {
-  static const char *const suffixes[] = {"-journal", "-wal", "-shm", ""};
-  char name[sizeof c->target + 16];
-  for (int i = 0; i < 4; i++) {
-    snprintf(name, sizeof name, "%s%s", c->target, suffixes[i]);
-    if (unlink(name) != 0 && errno != ENOENT)
-      return complain(c->o, "cannot delete %s: %s", name, strerror(errno));
+  static const char *const names[] = {"new.db-journal", "new.db-wal",
+                                      "new.db-shm", "new.db", mark_name};
+  char path[sizeof c->folder + 64];
+  for (int i = 0; i < 5; i++) {
+    snprintf(path, sizeof path, "%s/%s", c->folder, names[i]);
+    if (unlink(path) != 0 && errno != ENOENT)
+      return 0;
   }
-  return GOOD;
+  return rmdir(c->folder) == 0 || errno == ENOENT;
 }
 
-/* Empty, and readable by nobody else. */
-static int create_new_file(const conversion *c)
+/* Whether a conversion made the folder. */
+static int has_mark(const conversion *c)
 {
-  int fd = open(c->target, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+  char path[sizeof c->folder + 64], text[sizeof mark_text + 1];
+  struct stat st;
+  if (lstat(c->folder, &st) != 0 || !S_ISDIR(st.st_mode))
+    return 0;
+  snprintf(path, sizeof path, "%s/%s", c->folder, mark_name);
+  int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0)
-    return complain(c->o, "cannot create %s: %s", c->target, strerror(errno));
+    return 0;
+  ssize_t got = read(fd, text, sizeof text);
   close(fd);
-  return GOOD;
+  return got == (ssize_t)sizeof mark_text - 1 &&
+         memcmp(text, mark_text, sizeof mark_text - 1) == 0;
 }
 
+/* Durable, so that a power cut leaves the mark with what it is for. */
+static int write_mark(const conversion *c)
+{
+  char path[sizeof c->folder + 64];
+  snprintf(path, sizeof path, "%s/%s", c->folder, mark_name);
+  int fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+  int ok = fd >= 0 &&
+           write(fd, mark_text, sizeof mark_text - 1) ==
+               (ssize_t)sizeof mark_text - 1 &&
+           fsync(fd) == 0;
+  int error = errno;
+  if (fd >= 0)
+    close(fd);
+  if (ok)
+    return GOOD;
+  delete_folder(c);
+  return complain(c->o, "cannot create %s: %s", path, strerror(error));
+}
+
+/* Nobody else can look into it. */
+static int make_folder(const conversion *c)
+{
+  if (has_mark(c) && !delete_folder(c))
+    return complain(c->o, "cannot delete %s: %s", c->folder, strerror(errno));
+  if (mkdir(c->folder, 0700) == 0)
+    return write_mark(c);
+  if (errno == EEXIST)
+    return complain(c->o,
+                    "%s is in the way, and nothing says that a conversion made "
+                    "it: look what it is, and move it away",
+                    c->folder);
+  return complain(c->o, "cannot create %s: %s", c->folder, strerror(errno));
+}
+
+/* The folder is where the database and its journal are: on one file system. */
 static int enough_room(const conversion *c)
 {
   struct statvfs fs;
   uint64_t need = 2 * c->info.bytes + c->info.bytes / 8 + 65536;
-  if (statvfs(c->o->path, &fs) != 0)
+  if (statvfs(c->folder, &fs) != 0)
     return 1;
   uint64_t have = (uint64_t)fs.f_bavail * fs.f_frsize;
   if (have >= need)
@@ -205,21 +284,21 @@ static int enough_room(const conversion *c)
   return 0;
 }
 
-/* Nobody else, no WAL, no hot journal, and the file that has the name. */
+/*
+** Nobody else, no hot journal, and the file that has the name. Asked for before
+** the first look at the database, EXCLUSIVE keeps everybody out in WAL mode, too;
+** later it would let readers in.
+*/
 static int take_it(conversion *c)
 {
   char mode[32];
   int moved = 0;
-  int rc = query(c->db, "PRAGMA journal_mode", mode, sizeof mode);
-  c->was_wal = strcmp(mode, "wal") == 0;
-  if (rc == SQLITE_OK && c->was_wal)
-    rc = query(c->db, "PRAGMA journal_mode=DELETE", mode, sizeof mode);
-  if (rc == SQLITE_OK && c->was_wal && strcmp(mode, "delete") != 0)
-    rc = SQLITE_BUSY;
+  int rc = sqlite3_exec(
+      c->db, "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT", NULL,
+      NULL, NULL);
   if (rc == SQLITE_OK)
-    rc = sqlite3_exec(c->db,
-                      "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT",
-                      NULL, NULL, NULL);
+    rc = query(c->db, "PRAGMA journal_mode", mode, sizeof mode);
+  c->wal = rc == SQLITE_OK && strcmp(mode, "wal") == 0;
   if (rc == SQLITE_OK)
     rc = sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
   if (rc == SQLITE_OK && moved)
@@ -228,7 +307,8 @@ static int take_it(conversion *c)
     return GOOD;
   if ((rc & 0xff) == SQLITE_BUSY)
     return complain(c->o, "others have the database open: nothing was changed");
-  return complain(c->o, "%s", sqlite3_errmsg(c->db));
+  complain(c->o, "%s", reason(c->db));
+  return exit_code(rc);
 }
 
 /* One number for all content: every row of every table, with its rowid order.
@@ -325,7 +405,7 @@ static int write_back(conversion *c)
   int rc = sqlite3_open_v2(c->target, &from, SQLITE_OPEN_READONLY, "pagedb");
   /* As VACUUM tells it: the file is written anew, and may become stamped. The
   ** platform's VFS, which is asked as well, does not know it. */
-  if (rc == SQLITE_OK)
+  if (rc == SQLITE_OK && !c->wal)
     sqlite3_file_control(c->db, "main", SQLITE_FCNTL_OVERWRITE, &bytes);
   sqlite3_backup *b =
       rc == SQLITE_OK ? sqlite3_backup_init(c->db, "main", from, "main") : NULL;
@@ -370,14 +450,25 @@ static int vacuum(conversion *c)
   if (rc == SQLITE_OK)
     return GOOD;
   const char *error = sqlite3_errmsg(c->db);
-  return complain(c->o, "cannot write %s: %s%s", c->target, error,
-                  vacuum_hint(error));
+  complain(c->o, "cannot write %s: %s%s", c->target, error, vacuum_hint(error));
+  return exit_code(rc);
 }
 
-static int convert_taken(conversion *c)
+/* After a transaction that went through the log, which this empties. */
+static int stamp_in_wal_mode(conversion *c)
 {
-  if (delete_new_file(c) != GOOD || !enough_room(c) ||
-      create_new_file(c) != GOOD)
+  char text[512];
+  if (query(c->db, "PRAGMA pagedb_stamp", text, sizeof text) == SQLITE_OK)
+    return GOOD;
+  return complain(c->o,
+                  "written with 32 bytes of each page free, but not stamped "
+                  "(pagedb stamp): %s",
+                  sqlite3_errmsg(c->db));
+}
+
+static int convert_in_folder(conversion *c)
+{
+  if (!enough_room(c))
     return FAILED;
   sqlite3_progress_handler(c->db, 20000, show_work, c);
   int rc = vacuum(c);
@@ -386,26 +477,34 @@ static int convert_taken(conversion *c)
   sqlite3_progress_handler(c->db, 0, NULL, NULL);
   if (rc == GOOD && interrupted)
     rc = complain(c->o, "interrupted");
-  return rc == GOOD ? write_back(c) : rc;
+  if (rc == GOOD)
+    rc = write_back(c);
+  return rc == GOOD && c->wal ? stamp_in_wal_mode(c) : rc;
 }
 
 static int convert(conversion *c)
 {
-  char mode[32];
   int rc = take_it(c);
-  if (rc == GOOD) {
-    rc = convert_taken(c);
-    delete_new_file(c);
-  }
-  sqlite3_exec(c->db, "PRAGMA locking_mode=NORMAL", NULL, NULL, NULL);
-  if (c->was_wal && (query(c->db, "PRAGMA journal_mode=WAL", mode,
-                           sizeof mode) != SQLITE_OK ||
-                     strcmp(mode, "wal") != 0))
-    return complain(c->o,
-                    "%s, but journal mode WAL could not be set again: it "
-                    "is in journal mode DELETE",
-                    rc == GOOD ? "converted" : "not converted");
+  if (rc == GOOD)
+    rc = make_folder(c);
+  if (rc != GOOD)
+    return rc;
+  rc = convert_in_folder(c);
+  if (!delete_folder(c) && rc == GOOD)
+    return complain(c->o, "converted, but %s cannot be deleted: %s", c->folder,
+                    strerror(errno));
   return rc;
+}
+
+/* Next to the file itself, where SQLite has its journal, too. */
+static int name_folder(conversion *c)
+{
+  char name[PATH_MAX];
+  if (realpath(c->o->path, name) == NULL)
+    return complain(c->o, "cannot open: %s", strerror(errno));
+  snprintf(c->folder, sizeof c->folder, "%s.pagedb-convert", name);
+  snprintf(c->target, sizeof c->target, "%s/new.db", c->folder);
+  return GOOD;
 }
 
 int cmd_convert(const options *o)
@@ -426,7 +525,8 @@ int cmd_convert(const options *o)
                     "the database keeps %u bytes of each page for somebody "
                     "else: a stamped one keeps 32",
                     c.info.reserve);
-  snprintf(c.target, sizeof c.target, "%s.pagedb-convert", o->path);
+  if (name_folder(&c) != GOOD)
+    return FAILED;
   c.db = open_database(o);
   if (c.db == NULL)
     return FAILED;

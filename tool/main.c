@@ -274,10 +274,30 @@ static const struct {
                 {"pages", cmd_pages},     {"stamp", cmd_stamp},
                 {"unstamp", cmd_unstamp}, {"convert", cmd_convert}};
 
-static int misuse(const char *what, const char *arg)
+static int misuse(const options *o, const char *what, const char *arg)
 {
-  fprintf(stderr, "pagedb: %s%s (pagedb --help tells more)\n", what, arg);
+  if (o->json) {
+    char text[1024];
+    snprintf(text, sizeof text, "%s%s", what, arg);
+    printf("{\"error\":");
+    json_string(stdout, text);
+    printf("}\n");
+  } else {
+    fprintf(stderr, "pagedb: %s", what);
+    plain_text(stderr, arg);
+    fputs(" (pagedb --help tells more)\n", stderr);
+  }
   return FAILED;
+}
+
+/* Where anything is wrong with the arguments it is said in JSON, too, if that was
+** asked for anywhere. */
+static int asks_for_json(int argc, char **argv)
+{
+  for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+    if (strcmp(argv[i], "--json") == 0)
+      return 1;
+  return 0;
 }
 
 static int parse_option(const char *arg, options *o)
@@ -299,9 +319,9 @@ static int print_usage(void)
   return GOOD;
 }
 
-static int print_version(void)
+static int print_version(const options *o)
 {
-  printf("pagedb %s\n", pagedb_version());
+  printf(o->json ? "{\"version\":\"%s\"}\n" : "pagedb %s\n", pagedb_version());
   return GOOD;
 }
 
@@ -311,20 +331,18 @@ static int run_command(const char *name, const options *o)
     if (strcmp(name, commands[i].name) != 0)
       continue;
     if (o->path == NULL || o->path[0] == 0)
-      return misuse("which file?", "");
+      return misuse(o, "which file?", "");
     if (o->adopt && commands[i].run != cmd_stamp)
-      return misuse("--adopt belongs to stamp", "");
+      return misuse(o, "--adopt belongs to stamp", "");
     if (o->force && commands[i].run != cmd_unstamp)
-      return misuse("--force belongs to unstamp", "");
-    int rc = commands[i].run(o);
-    return fflush(stdout) == 0 ? rc : FAILED;
+      return misuse(o, "--force belongs to unstamp", "");
+    return commands[i].run(o);
   }
-  return misuse("unknown command ", name);
+  return misuse(o, "unknown command ", name);
 }
 
-int main(int argc, char **argv)
+static int run_arguments(int argc, char **argv, options *o)
 {
-  options chosen = {0}, *o = &chosen;
   const char *command = NULL;
   int only_names = 0; /* -- was seen */
   for (int i = 1; i < argc; i++) {
@@ -333,23 +351,33 @@ int main(int argc, char **argv)
       if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
         return print_usage();
       if (strcmp(arg, "--version") == 0 || strcmp(arg, "-V") == 0)
-        return print_version();
+        return print_version(o);
       only_names = strcmp(arg, "--") == 0;
       if (!only_names && !parse_option(arg, o))
-        return misuse("unknown option ", arg);
+        return misuse(o, "unknown option ", arg);
     } else if (command == NULL) {
       command = arg;
     } else if (o->path == NULL) {
       o->path = arg;
     } else {
-      return misuse("one file at a time: ", arg);
+      return misuse(o, "one file at a time: ", arg);
     }
   }
   if (command == NULL)
-    return misuse("which command?", "");
+    return misuse(o, "which command?", "");
   if (strcmp(command, "help") == 0)
     return print_usage();
   if (strcmp(command, "version") == 0)
-    return print_version();
+    return print_version(o);
   return run_command(command, o);
+}
+
+int main(int argc, char **argv)
+{
+  options o = {.json = asks_for_json(argc, argv)};
+  int rc = run_arguments(argc, argv, &o);
+  if (fflush(stdout) == 0 && !ferror(stdout))
+    return rc;
+  fputs("pagedb: the output could not be written\n", stderr);
+  return FAILED;
 }

@@ -230,6 +230,10 @@ int shared_report(shared *s, int err, int otherwise)
   }
   if (code == SQLITE_NOMEM)
     code = SQLITE_IOERR_NOMEM;
+  /* A limit on the length of files: SQLite's TOOBIG is about values, and does not
+  ** stop its pager. */
+  if (code == SQLITE_TOOBIG)
+    code = otherwise;
   sqlite3_log(code, "pagedb: %s", text);
   log_advice(advice(err));
   return code;
