@@ -12,7 +12,8 @@
 **   PAGEDB_SUITE_PCACHE=1 page-db's page cache instead of the built-in one
 **   PAGEDB_SUITE_PARENT=1 all data goes through the parent VFS
 **   PAGEDB_SUITE_REPORT   a file; each process appends one line: how many
-**                         database files it opened, how many of them direct
+**                         database files it opened, how many of them direct,
+**                         how many with page-db's page cache (in_use.sh)
 **   PAGEDB_STAMP=off      (page-db's own) new databases are plain
 **
 ** Owns the VFSes that stand above the suite's own ones (suite_above). SQLite
@@ -59,7 +60,8 @@ static void report(void)
   FILE *f = path == NULL || opened == 0 ? NULL : fopen(path, "a");
   if (f == NULL)
     return;
-  fprintf(f, "%u %u\n", opened, opened_direct);
+  fprintf(f, "%u %u %u\n", opened, opened_direct,
+          pagedb_globals.pcache_is_ours() ? opened : 0);
   fclose(f);
 }
 

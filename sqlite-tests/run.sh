@@ -21,6 +21,8 @@
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
+# shellcheck source=sqlite-tests/in_use.sh
+. "$here/in_use.sh"
 version=${SQLITE:-3.53.4}
 suite=${SUITE:-veryquick}
 config=${CONFIG:-stamped}
@@ -77,9 +79,8 @@ if [ "$(id -u)" -eq 0 ]; then
     away=$(mktemp -d /var/tmp/pagedb-suite.XXXXXX) || exit 1
     trap 'rm -rf "$away"' EXIT
     echo "suite: other users cannot read $root: running a copy in $away"
-    cp -rL "$src" "$away/src" && cp "$fixture" "$glue" "$here/run.tcl" "$here/one.tcl" "$away" &&
+    cp -rL "$src" "$away/src" && cp "$fixture" "$here/run.tcl" "$here/one.tcl" "$away" &&
       chmod -R a+rX "$away" || exit 1
-    export LD_LIBRARY_PATH=$away
     src=$away/src fixture=$away/testfixture runner=$away/run.tcl
     out=${SUITE_DIR:-$away}/run-$config-$suite-$build
   fi
@@ -87,6 +88,9 @@ fi
 
 rm -rf "$out"
 mkdir -p "$out"
+# The library may be built anew while a long run is under way.
+cp "$glue" "$out" && chmod a+rX "$out/$(basename "$glue")" || exit 1
+export LD_LIBRARY_PATH=$out
 fs=$(stat -f -c %T "$out")
 export PAGEDB_SUITE_REPORT=$out/opened.txt
 : >"$PAGEDB_SUITE_REPORT"
@@ -96,10 +100,9 @@ began=$(date +%s)
 # shellcheck disable=SC2086
 "$runner" "$fixture" "$src" "$out" "$suite" $patterns || exit 1
 seconds=$(($(date +%s) - began))
+used=yes
 if [ "$base" != stock ]; then
-  awk -v fs="$fs" '{ n += $1; d += $2 }
-    END { print n + 0 " database files opened, " d + 0 " of them direct (" fs ")" }' \
-    "$PAGEDB_SUITE_REPORT"
+  in_use "$PAGEDB_SUITE_REPORT" "$out" "${PAGEDB_SUITE_PCACHE:-0}" || used=no
 fi
 if ! grep -qs . "$here/expected/$version.txt"; then
   echo "suite: no list of expected differences for SQLite $version"
@@ -118,4 +121,5 @@ if [ "${KEEP:-0}" = 1 ]; then
   } >"$here/results/$version-$kind-$suite.txt"
 fi
 tail -40 "$out/judged.txt"
+[ $used = yes ] || exit 1
 exit $status
