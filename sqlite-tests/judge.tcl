@@ -36,6 +36,7 @@ package require Tcl 8.6
 
 set classes {
   size    {a size, an offset or a count (pages, descriptors) that the test has in it}
+  chunk   {the test asks for space ahead of need, which page-db does not take where every page is stamped}
   damage  {the test damages the file by hand, and page-db says so before SQLite}
   reserve {the test sets the reserved bytes, asks for them, or assumes that there are none}
   bypass  {the test goes around the VFS: reads or changes the file under an open connection}
