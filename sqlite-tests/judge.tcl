@@ -41,6 +41,7 @@ set classes {
   reserve {the test sets the reserved bytes, asks for them, or assumes that there are none}
   bypass  {the test goes around the VFS: reads or changes the file under an open connection}
   pcache  {the test asks for numbers of SQLite's built-in page cache, which is not there}
+  mmap    {stock SQLite gives the same value when every database has a memory map (stock+fetch)}
   skips   {the test ends where the default VFS is not SQLite's own}
   loop    {the test makes one call after the other fail until none is left, and page-db makes fewer}
   stock   {fails with stock SQLite as well}

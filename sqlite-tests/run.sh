@@ -14,7 +14,8 @@
 # Configurations: stock is SQLite alone. plain: page-db with databases that have
 # no reserved bytes; nothing may differ from stock. stamped: every new database is
 # stamped and every page verified. parent: stamped, all I/O through the parent VFS.
-# +fetch: pages by xFetch out of the shared pool instead of by xRead. +pcache:
+# +fetch: pages by xFetch out of the shared pool instead of by xRead; with stock,
+# what to compare that with: a memory map for every database. +pcache:
 # page-db's page cache instead of the built-in one.
 #
 # Exit: 0 all as expected, 1 not, 3 SQLite's sources cannot be fetched.
