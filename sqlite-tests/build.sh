@@ -90,7 +90,8 @@ for program; do
     done
   fi
   # All that it is made of but SQLite's files, and the mark of their version.
-  made_of=$(cat ../src/VERSION ../src/manifest.uuid "$root/sqlite-tests/glue.h" $order 2>/dev/null | cksum)
+  made_of=$(cat ../src/VERSION ../src/manifest.uuid "$root/sqlite-tests/glue.h" \
+    ${order:+"$order"} 2>/dev/null | cksum)
   made_of="$compiler $configure $flags $made_of"
   if [ "$made_of" != "$(cat "$program.made_of" 2>/dev/null)" ]; then
     rm -f "$program"

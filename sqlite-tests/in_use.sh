@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Was page-db in use? Sourced by run.sh and programs.sh.
 
 # in_use REPORT DIR PCACHE: says how many database files the processes opened that

@@ -37,6 +37,7 @@ case $suite in
 esac
 
 base=${config%%+*}
+away=
 export PAGEDB_SUITE=on
 unset PAGEDB_POOL_SIZE PAGEDB_URING PAGEDB_MEMBARRIER PAGEDB_STAMP PAGEDB_DIRECT PAGEDB_FETCH PAGEDB_PCACHE PAGEDB_SUITE_FETCH \
   PAGEDB_SUITE_PARENT PAGEDB_SUITE_PCACHE
@@ -80,18 +81,22 @@ if [ "$(id -u)" -eq 0 ]; then
     away=$(mktemp -d /var/tmp/pagedb-suite.XXXXXX) || exit 1
     trap 'rm -rf "$away"' EXIT
     echo "suite: other users cannot read $root: running a copy in $away"
-    cp -rL "$src" "$away/src" && cp "$fixture" "$here/run.tcl" "$here/one.tcl" "$away" &&
+    cp -rL "$src" "$away/src" && cp "$here/run.tcl" "$here/one.tcl" "$away" &&
       chmod -R a+rX "$away" || exit 1
-    src=$away/src fixture=$away/testfixture runner=$away/run.tcl
+    src=$away/src runner=$away/run.tcl
     out=${SUITE_DIR:-$away}/run-$config-$suite-$build
   fi
 fi
 
 rm -rf "$out"
 mkdir -p "$out"
-# The library may be built anew while a long run is under way.
-cp "$glue" "$out" && chmod a+rX "$out/$(basename "$glue")" || exit 1
-export LD_LIBRARY_PATH=$out
+# Both may be built anew while a long run is under way.
+bin=${away:-$root/build/sqlite/$version}/bin-$config-$suite-$build
+rm -rf "$bin"
+mkdir -p "$bin"
+cp "$glue" "$fixture" "$bin" && chmod -R a+rX "$bin" || exit 1
+fixture=$bin/testfixture
+export LD_LIBRARY_PATH=$bin
 fs=$(stat -f -c %T "$out")
 export PAGEDB_SUITE_REPORT=$out/opened.txt
 : >"$PAGEDB_SUITE_REPORT"
@@ -121,6 +126,7 @@ if [ "${KEEP:-0}" = 1 ]; then
     sort "$out/results.txt"
   } >"$here/results/$version-$kind-$suite.txt"
 fi
+rm -rf "$bin"
 tail -40 "$out/judged.txt"
 [ $used = yes ] || exit 1
 exit $status
