@@ -66,6 +66,15 @@ permutations="journaltest wal coverage-wal coverage-pager inmemory_journal memsu
   exclusive exclusive-truncate persistent_journal persistent_journal_error no_journal
   no_journal_error truncate_journal autovacuum_crash autovacuum_ioerr"
 
+# The harness itself.
+log=$(mktemp)
+"$here/selftest.sh" >"$log" 2>&1
+status=$?
+cat "$log"
+count $status "$log"
+rm -f "$log"
+ran=0
+
 case ${1:-} in
 check)
   one 3.53.4 stamped+pcache veryquick
