@@ -85,7 +85,7 @@ check)
   programs 3.53.4 3
   ;;
 sqlite-test-all)
-  export KEEP=1
+  export KEEP=1 SUITE_TIMEOUT=${SUITE_TIMEOUT:-3600}
   for version in 3.40.1 3.46.1 3.53.4; do
     for suite in veryquick full; do
       for config in stock plain stamped; do

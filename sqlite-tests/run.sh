@@ -9,7 +9,8 @@
 #   SUITE_JOBS=2       processes
 #   SUITE_TIMEOUT=900  seconds that one file may take
 #   SUITE_DIR=         where the tests run, instead of below build/
-#   KEEP=1             store the run's summary in sqlite-tests/results/
+#   KEEP=1             store the run's summary in sqlite-tests/results/, as that of
+#                      SUITE-part if there are PATTERNS
 #
 # Configurations: stock is SQLite alone. plain: page-db with databases that have
 # no reserved bytes; nothing may differ from stock. stamped: every new database is
@@ -118,6 +119,7 @@ status=$?
 [ "$(wc -l <"$out/judged.txt")" -le 40 ] || echo "suite: the last 40 of $out/judged.txt"
 if [ "${KEEP:-0}" = 1 ]; then
   kind=$config
+  [ -z "$patterns" ] || suite=$suite-part
   [ "$build" = normal ] || kind=$kind,$build
   [ "$fs" != tmpfs ] || kind=$kind,tmpfs
   {
