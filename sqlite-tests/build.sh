@@ -6,8 +6,10 @@
 # VERSION is 3.40.1, 3.46.1 or 3.53.4: the release of Debian that has it is asked
 # for its source package. SQLITE_SRC=DIR takes that tree instead. VARIANT is
 # normal, debug (SQLite's own assertions), asan, or programs (as normal). Everything lies below
-# build/sqlite/VERSION: src, VARIANT/PROGRAM. What is there already is left as it
-# is, so delete it to have it anew.
+# build/sqlite/VERSION: src, VARIANT/PROGRAM. A fetched tree is kept; programs are
+# made anew when the tree is another one, or what is linked into them has changed
+# (the glue library is not: it is found when they start). In a tree of yours make
+# decides.
 #
 # Exit: 0 built, 3 cannot be fetched, 1 anything else.
 set -eu
@@ -35,9 +37,17 @@ make --no-print-directory -C "$root" VARIANT="$kind" "build/$kind/libpagedb_suit
   cat "$base/glue.log"
   exit 1
 }
-if [ -n "${SQLITE_SRC:-}" ]; then
-  rm -f "$base/src"
-  ln -s "$(cd "$SQLITE_SRC" && pwd)" "$base/src"
+# Where the tree comes from; of another origin, all that was built of it goes.
+origin=debian
+[ -z "${SQLITE_SRC:-}" ] || origin=$(cd "$SQLITE_SRC" && pwd)
+if [ "$(cat "$base/origin" 2>/dev/null || echo debian)" != "$origin" ]; then
+  for old in normal debug asan programs src; do
+    rm -rf "${base:?}/$old"
+  done
+fi
+echo "$origin" >"$base/origin"
+if [ "$origin" != debian ]; then
+  ln -sfn "$origin" "$base/src"
 elif [ ! -f "$base/src/VERSION" ]; then
   rm -rf "$base/src.part"
   "$root/scripts/debsrc.sh" sqlite3 "$base/src.part" "$release" >"$base/fetch.log" 2>&1 || {
@@ -70,7 +80,6 @@ if [ ! -f Makefile ]; then
   }
 fi
 for program; do
-  [ -x "$program" ] && continue
   flags=
   order=
   if [ "$program" = testfixture ]; then
@@ -80,6 +89,15 @@ for program; do
       flags="$flags -Wl,--wrap=$call"
     done
   fi
+  # All that it is made of but SQLite's files, and the mark of their version.
+  made_of=$(cat ../src/VERSION ../src/manifest.uuid "$root/sqlite-tests/glue.h" \
+    ${order:+"$order"} 2>/dev/null | cksum)
+  made_of="$compiler $configure $flags $made_of"
+  if [ "$made_of" != "$(cat "$program.made_of" 2>/dev/null)" ]; then
+    rm -f "$program"
+  elif [ -x "$program" ] && [ "$origin" = debian ]; then
+    continue
+  fi
   make "$program" CC="$compiler $flags" OPTS=-DSQLITE_EXTRA_INIT=suite_init \
     TESTFIXTURE_SRC1="sqlite3.c $order $glue" \
     LDFLAGS.libsqlite3="$glue -lm -lz -lpthread -ldl" TLIBS="$glue -lm -lz -lpthread -ldl" \
@@ -88,4 +106,5 @@ for program; do
     echo "suite: $program of SQLite $version ($variant) does not build: $log" >&2
     exit 1
   }
+  echo "$made_of" >"$program.made_of"
 done

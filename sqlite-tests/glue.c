@@ -8,11 +8,13 @@
 ** Configured by the environment, which child processes inherit:
 **
 **   PAGEDB_SUITE=off      stock SQLite: nothing is registered
-**   PAGEDB_SUITE_FETCH=1  every database asks for its pages by xFetch
+**   PAGEDB_SUITE_FETCH=1  every database asks for its pages by xFetch (stock
+**                         SQLite: a memory map)
 **   PAGEDB_SUITE_PCACHE=1 page-db's page cache instead of the built-in one
 **   PAGEDB_SUITE_PARENT=1 all data goes through the parent VFS
 **   PAGEDB_SUITE_REPORT   a file; each process appends one line: how many
-**                         database files it opened, how many of them direct
+**                         database files it opened, how many of them direct,
+**                         how many with page-db's page cache (in_use.sh)
 **   PAGEDB_STAMP=off      (page-db's own) new databases are plain
 **
 ** Owns the VFSes that stand above the suite's own ones (suite_above). SQLite
@@ -59,7 +61,8 @@ static void report(void)
   FILE *f = path == NULL || opened == 0 ? NULL : fopen(path, "a");
   if (f == NULL)
     return;
-  fprintf(f, "%u %u\n", opened, opened_direct);
+  fprintf(f, "%u %u %u\n", opened, opened_direct,
+          pagedb_globals.pcache_is_ours() ? opened : 0);
   fclose(f);
 }
 
@@ -111,7 +114,7 @@ __attribute__((constructor)) static void before_sqlite(void)
 {
   if (suite_is_on())
     atexit(report);
-  if (suite_is_on() && env_is("PAGEDB_SUITE_FETCH", "1"))
+  if (env_is("PAGEDB_SUITE_FETCH", "1"))
     sqlite3_config(SQLITE_CONFIG_MMAP_SIZE, (sqlite3_int64)0x7fff0000,
                    (sqlite3_int64)0x7fff0000);
   const char *why = NULL;

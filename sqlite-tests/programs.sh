@@ -13,10 +13,13 @@
 #   fuzzcheck      SQLite's corpora of hostile SQL and databases, where they
 #                  work on a file
 #
-# One line for each, ok or FAIL. Exit: 0 all ok, 1 not, 3 no sources.
+# One line for each, ok or FAIL; it fails as well if page-db was not in use. Exit:
+# 0 all ok, 1 not, 3 no sources.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
+# shellcheck source=sqlite-tests/in_use.sh
+. "$here/in_use.sh"
 version=${SQLITE:-3.53.4}
 rounds=${ROUNDS:-20}
 # Not beside testfixture, which runs more tests where it finds a shell.
@@ -30,11 +33,21 @@ mkdir -p "$work"
 cd "$work" || exit 1
 unset PAGEDB_POOL_SIZE PAGEDB_URING PAGEDB_MEMBARRIER PAGEDB_STAMP PAGEDB_DIRECT PAGEDB_FETCH \
   PAGEDB_PCACHE PAGEDB_SUITE PAGEDB_SUITE_PCACHE PAGEDB_SUITE_PARENT PAGEDB_SUITE_FETCH
+export PAGEDB_SUITE_REPORT=$work/opened.txt
+: >"$PAGEDB_SUITE_REPORT"
 passed=0
 failed=0
 
-# verdict NAME STATUS LOG
+# verdict NAME STATUS LOG: of a program that ran on page-db since the last one.
 verdict() {
+  local status=$2
+  in_use "$PAGEDB_SUITE_REPORT" "$work" >>"$3" || status=1
+  : >"$PAGEDB_SUITE_REPORT"
+  say "$1" "$status" "$3"
+}
+
+# say NAME STATUS LOG
+say() {
   if [ "$2" -eq 0 ]; then
     echo "ok    $1"
     passed=$((passed + 1))
@@ -110,7 +123,7 @@ kv() {
 
 PAGEDB_SUITE=off SQLITE3_SHELL=$bin/sqlite3 PAGEDB_TALLY='' \
   "$root/tests/clients/run.sh" "$root/build" >shell.log 2>&1 </dev/null
-verdict "sqlite3 shell, extension loaded" $? shell.log
+say "sqlite3 shell, extension loaded" $? shell.log
 
 for config in ${CONFIG:-stamped plain}; do
   case $config in

@@ -8,7 +8,8 @@ set here [file dirname [file normalize [info script]]]
 set out [open [file join [file dirname $here] docs sqlite-tests.md] w]
 
 # The first line of a stored run: version, configuration, suite, cases passed,
-# failed, different as expected, seconds.
+# failed, different as expected, seconds (0: not to be compared, the machine had
+# other work).
 proc runs {} {
   set runs [list]
   foreach path [lsort [glob -nocomplain [file join $::here results *.txt]]] {
@@ -55,7 +56,7 @@ proc table {runs} {
   foreach run $runs {
     lassign $run version suite config files passed differ failed seconds
     set ratio ""
-    if {[info exists stock($version,$suite)] && $stock($version,$suite) > 0} {
+    if {$seconds > 0 && [info exists stock($version,$suite)] && $stock($version,$suite) > 0} {
       set ratio [format %.2f [expr {double($seconds) / $stock($version,$suite)}]]
     }
     puts $::out "| $version | $suite | $config | $files | $passed | $differ | $failed | $ratio |"

@@ -9,18 +9,22 @@
 #   SUITE_JOBS=2       processes
 #   SUITE_TIMEOUT=900  seconds that one file may take
 #   SUITE_DIR=         where the tests run, instead of below build/
-#   KEEP=1             store the run's summary in sqlite-tests/results/
+#   KEEP=1             store the run's summary in sqlite-tests/results/, as that of
+#                      SUITE-part if there are PATTERNS
 #
 # Configurations: stock is SQLite alone. plain: page-db with databases that have
 # no reserved bytes; nothing may differ from stock. stamped: every new database is
 # stamped and every page verified. parent: stamped, all I/O through the parent VFS.
-# +fetch: pages by xFetch out of the shared pool instead of by xRead. +pcache:
+# +fetch: pages by xFetch out of the shared pool instead of by xRead; with stock,
+# what to compare that with: a memory map for every database. +pcache:
 # page-db's page cache instead of the built-in one.
 #
 # Exit: 0 all as expected, 1 not, 3 SQLite's sources cannot be fetched.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
+# shellcheck source=sqlite-tests/in_use.sh
+. "$here/in_use.sh"
 version=${SQLITE:-3.53.4}
 suite=${SUITE:-veryquick}
 config=${CONFIG:-stamped}
@@ -34,6 +38,7 @@ case $suite in
 esac
 
 base=${config%%+*}
+away=
 export PAGEDB_SUITE=on
 unset PAGEDB_POOL_SIZE PAGEDB_URING PAGEDB_MEMBARRIER PAGEDB_STAMP PAGEDB_DIRECT PAGEDB_FETCH PAGEDB_PCACHE PAGEDB_SUITE_FETCH \
   PAGEDB_SUITE_PARENT PAGEDB_SUITE_PCACHE
@@ -77,16 +82,22 @@ if [ "$(id -u)" -eq 0 ]; then
     away=$(mktemp -d /var/tmp/pagedb-suite.XXXXXX) || exit 1
     trap 'rm -rf "$away"' EXIT
     echo "suite: other users cannot read $root: running a copy in $away"
-    cp -rL "$src" "$away/src" && cp "$fixture" "$glue" "$here/run.tcl" "$here/one.tcl" "$away" &&
+    cp -rL "$src" "$away/src" && cp "$here/run.tcl" "$here/one.tcl" "$away" &&
       chmod -R a+rX "$away" || exit 1
-    export LD_LIBRARY_PATH=$away
-    src=$away/src fixture=$away/testfixture runner=$away/run.tcl
+    src=$away/src runner=$away/run.tcl
     out=${SUITE_DIR:-$away}/run-$config-$suite-$build
   fi
 fi
 
 rm -rf "$out"
 mkdir -p "$out"
+# Both may be built anew while a long run is under way.
+bin=${away:-$root/build/sqlite/$version}/bin-$config-$suite-$build
+rm -rf "$bin"
+mkdir -p "$bin"
+cp "$glue" "$fixture" "$bin" && chmod -R a+rX "$bin" || exit 1
+fixture=$bin/testfixture
+export LD_LIBRARY_PATH=$bin
 fs=$(stat -f -c %T "$out")
 export PAGEDB_SUITE_REPORT=$out/opened.txt
 : >"$PAGEDB_SUITE_REPORT"
@@ -96,10 +107,9 @@ began=$(date +%s)
 # shellcheck disable=SC2086
 "$runner" "$fixture" "$src" "$out" "$suite" $patterns || exit 1
 seconds=$(($(date +%s) - began))
+used=yes
 if [ "$base" != stock ]; then
-  awk -v fs="$fs" '{ n += $1; d += $2 }
-    END { print n + 0 " database files opened, " d + 0 " of them direct (" fs ")" }' \
-    "$PAGEDB_SUITE_REPORT"
+  in_use "$PAGEDB_SUITE_REPORT" "$out" "${PAGEDB_SUITE_PCACHE:-0}" || used=no
 fi
 if ! grep -qs . "$here/expected/$version.txt"; then
   echo "suite: no list of expected differences for SQLite $version"
@@ -109,6 +119,7 @@ status=$?
 [ "$(wc -l <"$out/judged.txt")" -le 40 ] || echo "suite: the last 40 of $out/judged.txt"
 if [ "${KEEP:-0}" = 1 ]; then
   kind=$config
+  [ -z "$patterns" ] || suite=$suite-part
   [ "$build" = normal ] || kind=$kind,$build
   [ "$fs" != tmpfs ] || kind=$kind,tmpfs
   {
@@ -117,5 +128,7 @@ if [ "${KEEP:-0}" = 1 ]; then
     sort "$out/results.txt"
   } >"$here/results/$version-$kind-$suite.txt"
 fi
+rm -rf "$bin"
 tail -40 "$out/judged.txt"
+[ $used = yes ] || exit 1
 exit $status

@@ -5,16 +5,23 @@
 # what came of it to the folder OUT:
 #
 #   results.txt   a line for each file: suite, file, cases, errors, milliseconds,
-#                 how it ended (ok, failed, aborted, timeout)
+#                 how it ended (ok, failed, aborted, timeout, complained)
 #   failures.txt  a line for each failing case: suite, file, case, the value that
 #                 was expected, the value that came
 #   log/          the whole output of each file that failed
 #
+# What is no case of a file's becomes one: FILE-aborted, FILE-timeout, and
+# FILE-complained for a leak or a sanitizer's report in its output.
+#
 # Fields are separated by tabs. SUITE is a permutation, or "all": full and the
-# permutations that SQLite's release tests run. PATTERN picks files by name.
+# permutations that SQLite's release tests run. PATTERN picks files by name; one
+# that picks none is an error.
 #
 # Environment: SUITE_JOBS (2), SUITE_TIMEOUT (900, seconds for a file),
 # SUITE_UID (run as this user; testfixture must not be root).
+#
+# Exit: 0 all files ran, whatever their outcome; 1 the runner itself failed;
+# 2 nothing to run.
 package require Tcl 8.6
 
 lassign $argv fixture tree out suite
@@ -38,9 +45,12 @@ set release {
   journaltest inmemory_journal prepare mmap wal coverage-wal coverage-pager
 }
 
-# A command line that runs testfixture as the user it has to be.
-proc as_user {args} {
-  set prefix [list env "HOME=$::out/run"]
+# A command line that runs testfixture as the user it has to be. A sanitizer's
+# report goes to a file: a test takes the output of its child processes. Tcl does
+# not free what it has when it ends; tests ask for more memory than there is.
+proc as_user {slot args} {
+  set asan detect_leaks=0:allocator_may_return_null=1:log_path=$::out/run/$slot.sanitizer
+  set prefix [list env "HOME=$::out/run" "ASAN_OPTIONS=$asan"]
   if {$::uid ne ""} {
     set prefix [concat [list setpriv --reuid=$::uid --regid=$::uid \
       --clear-groups] $prefix]
@@ -50,7 +60,7 @@ proc as_user {args} {
 
 # testfixture makes a folder where it is started.
 proc files_of {suite} {
-  set command [as_user sh -c {cd "$1" && shift && exec "$@"} sh $::out/run \
+  set command [as_user list sh -c {cd "$1" && shift && exec "$@"} sh $::out/run \
     $::fixture $::here/one.tcl $::tree list $suite]
   split [string trim [exec {*}$command 2>@stderr]] \n
 }
@@ -59,22 +69,25 @@ proc wanted {file} {
   if {[llength $::patterns] == 0} {
     return 1
   }
+  set wanted 0
   foreach p $::patterns {
     if {[string match $p [file tail $file]]} {
-      return 1
+      set ::matched($p) 1
+      set wanted 1
     }
   }
-  return 0
+  return $wanted
 }
 
 # ---------------------------------------------------------------- one file's end
 
-# Values as they stand in a list: on one line, and not without end.
+# Values as they stand in a list: on one line, and not without end. What is cut
+# off counts by its checksum.
 proc shorten {text} {
   set text [string map [list \t " " \n "\\n" \r "\\r"] $text]
   regsub -all {[^ -~]} $text ? text
   if {[string length $text] > 100} {
-    set text "[string range $text 0 99]..."
+    set text [format "%s...%08x" [string range $text 0 99] [zlib crc32 $text]]
   }
   return $text
 }
@@ -119,8 +132,9 @@ proc failing_cases {output} {
   }
 }
 
-# Names that fail more than once get a number.
-proc write_failures {suite file output names} {
+# Names that fail more than once get a number. A complaint is the value of
+# FILE-complained.
+proc write_failures {suite file output names complaint} {
   set details [failing_cases $output]
   foreach name $names {
     set key $name
@@ -128,7 +142,7 @@ proc write_failures {suite file output names} {
       set key "$name#$seen($name)"
     }
     set expected ""
-    set got ""
+    set got [expr {$name eq "$file-complained" ? $complaint : ""}]
     set i [lsearch -exact -index 0 $details $name]
     if {$i >= 0} {
       lassign [lindex $details $i] - expected got
@@ -139,6 +153,9 @@ proc write_failures {suite file output names} {
   }
 }
 
+# What a process says of itself, whatever its cases came to.
+set complaints {^Unfreed memory: |^\d+ files were left open|^SUMMARY: \w+Sanitizer|: runtime error: }
+
 proc finished {slot suite path ms status} {
   global done cases errors
   set file [file tail $path]
@@ -147,14 +164,26 @@ proc finished {slot suite path ms status} {
   fconfigure $channel -encoding iso8859-1
   set output [read $channel]
   close $channel
+  foreach report [glob -nocomplain $::out/run/$slot.sanitizer.*] {
+    set channel [open $report]
+    append output \n [read $channel]
+    close $channel
+    file delete $report
+  }
   set n 0
   set e 0
   set names [list]
   set how ok
+  set complaint ""
+  regexp -line "($::complaints).*" $output complaint
   if {![regexp -line {^(\d+) errors out of (\d+) tests} $output -> e n]} {
-    set how [expr {$status == 124 ? "timeout" : "aborted"}]
+    # 137: it did not heed the first signal.
+    set late [expr {$status == 124 || ($status == 137 && $ms >= 1000 * $::timeout)}]
+    set how [expr {$late ? "timeout" : "aborted"}]
+  } elseif {$complaint ne ""} {
+    set how complained
   } elseif {$status > 1 || ($e == 0 && $status != 0)} {
-    # A crash on the way out, or leaked memory.
+    # A crash on the way out.
     set how aborted
   } elseif {$e > 0} {
     set how failed
@@ -165,22 +194,30 @@ proc finished {slot suite path ms status} {
     # Without a summary the output is all there is.
     set names [lmap c [failing_cases $output] { lindex $c 0 }]
   }
-  if {$how in {aborted timeout}} {
+  if {$n == 0} {
+    set n [expr {[regexp -all -line {\.\.\. Ok$} $output] + [llength $names]}]
+  }
+  if {$how in {aborted timeout complained}} {
     lappend names "$file-$how"
+    incr n
     set e [llength $names]
   }
   puts $::results [join [list $suite $file $n $e $ms $how] \t]
   flush $::results
   if {[llength $names] > 0} {
-    write_failures $suite $file $output $names
+    write_failures $suite $file $output $names $complaint
     flush $::failures
-    file copy -force $log $::out/log/$suite-[file rootname $file].txt
+    set channel [open $::out/log/$suite-[file rootname $file].txt w]
+    fconfigure $channel -encoding iso8859-1
+    puts -nonewline $channel $output
+    close $channel
   }
   incr done
   incr cases $n
   incr errors [llength $names]
   if {$how eq "timeout"} {
-    say "timeout: $file ($suite) ran longer than $::timeout s"
+    say "timeout: $file ($suite) ran longer than $::timeout s; it ended with:\
+      [shorten [lindex [split [string trimright $output] \n] end]]"
   }
   progress
 }
@@ -222,8 +259,8 @@ proc start_next {slot} {
   set ::queue [lassign $::queue job]
   lassign $job suite path
   set dir $::out/run/$slot
-  exec {*}[as_user sh -c "chmod -R u+rwX $dir 2>/dev/null; rm -rf $dir; mkdir -p $dir"]
-  set command [as_user sh -c \
+  exec {*}[as_user $slot sh -c "chmod -R u+rwX $dir 2>/dev/null; rm -rf $dir; mkdir -p $dir"]
+  set command [as_user $slot sh -c \
     {cd "$1" && shift && log=$1 && shift && "$@" >"$log" 2>&1 </dev/null} sh \
     $dir $::out/run/$slot.log timeout -k 5 $::timeout $::fixture \
     $::here/one.tcl $::tree run $suite $path]
@@ -244,7 +281,12 @@ proc ended {channel slot suite path began} {
     set code [dict get $options -errorcode]
     set status [expr {[lindex $code 0] eq "CHILDSTATUS" ? [lindex $code 2] : 255}]
   }
-  finished $slot $suite $path [expr {[clock milliseconds] - $began}] $status
+  # An error of ours must not leave the slot waiting for ever.
+  if {[catch {finished $slot $suite $path [expr {[clock milliseconds] - $began}] $status}]} {
+    say "run.tcl: $path: $::errorInfo"
+    set ::broken 1
+    set ::queue [list]
+  }
   start_next $slot
 }
 
@@ -262,8 +304,13 @@ foreach s [expr {$suite eq "all" ? $release : [list $suite]}] {
   }
 }
 set total [llength $queue]
+foreach p $patterns {
+  if {![info exists matched($p)]} {
+    puts stderr "run.tcl: no file of suite $suite matches $p"
+    set total 0
+  }
+}
 if {$total == 0} {
-  puts stderr "no file of suite $suite matches: $patterns"
   exit 2
 }
 set results [open $out/results.txt w]
@@ -272,6 +319,7 @@ set done 0
 set cases 0
 set errors 0
 set idle 0
+set broken 0
 set started [clock seconds]
 for {set slot 0} {$slot < $jobs} {incr slot} {
   start_next $slot
@@ -282,4 +330,4 @@ if {$terminal} {
 }
 close $results
 close $failures
-exit 0
+exit $broken
