@@ -361,6 +361,32 @@ static void test_recreated_wal(void **state)
   with_control(recreated_wal, plain, "unix", RULE_CONTINUITY | RULE_COMPARE);
 }
 
+/* Reads an earlier read's pages from the pool, not from the file. */
+static void assert_cached(sqlite3 *db, int64_t sum)
+{
+  assert_int_equal(read_fresh(db, "SELECT sum(v) FROM x"), sum);
+  uint64_t reads = atomic_load(&pagedb_globals.count.page_reads);
+  assert_int_equal(read_fresh(db, "SELECT sum(v) FROM x"), sum);
+  assert_int_equal(atomic_load(&pagedb_globals.count.page_reads), reads);
+}
+
+/* A log that nobody wrote to since the file was opened: its salts are zero. */
+static void test_empty_log(void **state)
+{
+  (void)state;
+  const char *path = db_path("state.db");
+  make(path, "pagedb", "WAL");
+  sqlite3 *db = db_open(path, "pagedb");
+  assert_cached(db, 0);
+  open_theirs(path, "pagedb");
+  tell(&them, "UPDATE x SET v=1 WHERE id=150");
+  assert_int_equal(read_fresh(db, "SELECT sum(v) FROM x"), 1);
+  tell(&them, "PRAGMA wal_checkpoint(TRUNCATE)");
+  tell(&them, "close");
+  assert_cached(db, 1);
+  db_close(db);
+}
+
 static void test_geometry(void **state)
 {
   (void)state;
@@ -545,6 +571,7 @@ int main(void)
       cmocka_unit_test(test_checkpoint_before_barrier),
       cmocka_unit_test(test_checkpoint_under_write),
       cmocka_unit_test(test_recreated_wal),
+      cmocka_unit_test(test_empty_log),
       cmocka_unit_test(test_geometry),
       cmocka_unit_test(test_abandoned),
       cmocka_unit_test(test_stock_checkpoint),

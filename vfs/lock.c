@@ -20,7 +20,9 @@
 ** Continuity: a WAL that was deleted and made anew looks like the old one, and
 ** WAL commits need not touch the 16 bytes. So when no connection of the process
 ** has the wal-index mapped with SHARED held, the state is unknown, and the next
-** lock forgets everything.
+** lock forgets everything. While one has, the log is neither deleted nor made anew:
+** salts of zero then say that nothing was ever written to it, and who writes to it
+** first draws salts at random. SQLite's own cache relies on the same.
 **
 ** Dirty pages exist only under EXCLUSIVE. What is left of them when it is given
 ** up was never joined: another process may roll the journal back from here on,
@@ -213,8 +215,7 @@ static void wal_record(shared *s, const volatile uint32_t *shm)
   s->state.salt[0] = shm[INDEX_SALT];
   s->state.salt[1] = shm[INDEX_SALT + 1];
   s->state.backfill = shm[INDEX_BACKFILL];
-  s->state.wal_valid = s->state.salt[0] != 0 || s->state.salt[1] != 0 ||
-                       !RULE_IS_ON(RULE_CONTINUITY);
+  s->state.wal_valid = 1;
 }
 
 /* Under s->lock: whether the wal-index says what it said, or differs by what a
