@@ -148,8 +148,7 @@ const char *pagedb_crc32c_path(void);
 enum {
   PAGEDB_RECORD_SIZE = 32,
   PAGEDB_VERSION_1 = 1,
-  PAGEDB_FLAG_TRAILING = 1,
-  PAGEDB_FLAG_RELEASED = 2 /* page 1 of a database that was unstamped */
+  PAGEDB_FLAG_TRAILING = 1
 };
 #define PAGEDB_MAGIC 0x42444750u /* bytes P G D B */
 

@@ -24,12 +24,9 @@
 ** nothing in the file tells. So only adopting accepts it.
 **
 ** Unstamping first verifies every page, unless it is forced: whatever is wrong
-** would pass for good from then on. Then, in this order:
-**   1. the first sector: guard off, counters up; sync
-**   2. page 1's record, which says that this was on purpose; sync
-** A cut between them leaves a plain file whose page 1 has the record of before.
-** The other way round a cut would leave a stamped file whose page 1 does not
-** verify.
+** would pass for good from then on. Then page 1's first sector: guard off, counters
+** up; sync. Its record stays, and says that this was on purpose: what stock SQLite
+** writes has none.
 ** The WAL may hold pages meanwhile, and they may be such as cannot be stamped: that
 ** is what brings users here. A checkpoint takes them later, as they are, and keeps
 ** a record in page 1 (keep_release), or the file would look like one whose guard
@@ -390,15 +387,6 @@ static int refuse_unverified(conn *c, const header *h, char **message)
   return SQLITE_CORRUPT;
 }
 
-/* Its record says that page 1 has no guard on purpose. */
-static void stamp_released(uint8_t *page, uint32_t size, uint64_t lsn)
-{
-  uint8_t *record = page + size - PAGEDB_RECORD_SIZE;
-  pagedb_page_stamp(page, size, PAGEDB_TRAILING, 0, lsn);
-  put_le16(record + 6, PAGEDB_FLAG_TRAILING | PAGEDB_FLAG_RELEASED);
-  put_le32(record + 24, pagedb_page_crc(page, size, PAGEDB_TRAILING, 0));
-}
-
 int keep_release(shared *s, uint8_t *page1, uint32_t size, uint64_t lsn)
 {
   pagedb_record r;
@@ -408,15 +396,14 @@ int keep_release(shared *s, uint8_t *page1, uint32_t size, uint64_t lsn)
     return PAGEDB_OK;
   int err = read_record(s, size, 0, &r, &has);
   if (err == PAGEDB_OK && has)
-    stamp_released(page1, size, lsn);
+    pagedb_page_stamp(page1, size, PAGEDB_TRAILING, 0, lsn);
   return err;
 }
 
-/* Steps 1 and 2. */
+/* The guard goes, and every connection notices. */
 static int release_page1(conn *c)
 {
   shared *s = c->file;
-  uint32_t size = atomic_load(&s->page_size);
   uint8_t *page = NULL;
   int err = page1_on_disk(c, &page);
   if (err != PAGEDB_OK)
@@ -424,30 +411,15 @@ static int release_page1(conn *c)
   page[GUARD_AT] = unguarded(page[GUARD_AT]);
   bump_change_counter(page);
   err = io_write(s, page, 512, 0);
-  if (err == PAGEDB_OK)
-    err = io_sync(s, SQLITE_SYNC_NORMAL);
-  if (err != PAGEDB_OK)
-    return err;
-  stamp_released(page, size, shared_next_lsn(s));
-  err = io_write(s, page + size - 512, 512, size - 512);
   return err == PAGEDB_OK ? io_sync(s, SQLITE_SYNC_NORMAL) : err;
 }
 
 /* The guard of a stamped file that was replaced by a plain one. */
 static int drop_guard(conn *c, char **message)
 {
-  shared *s = c->file;
-  uint8_t *page = NULL;
-  int err = page1_on_disk(c, &page);
-  if (err == PAGEDB_OK) {
-    page[GUARD_AT] = unguarded(page[GUARD_AT]);
-    bump_change_counter(page);
-    err = io_write(s, page, 512, 0);
-  }
-  if (err == PAGEDB_OK)
-    err = io_sync(s, SQLITE_SYNC_NORMAL);
+  int err = release_page1(c);
   if (err != PAGEDB_OK)
-    return shared_report(s, err, SQLITE_IOERR_WRITE);
+    return shared_report(c->file, err, SQLITE_IOERR_WRITE);
   return say(message, SQLITE_OK,
              "not stamped; it has lost the guard that was left in it");
 }
