@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define SQLITE_CORE 1
+#include "../core/endian.h"
 #include "../core/pagedb.h"
 #include "../vfs/vfs_int.h"
 #include "sqlutil.h"
@@ -228,6 +229,39 @@ static void test_checkpoint_refuses(void **state)
   assert_memory_equal(before, after, sizeof after);
   db_close(db);
   assert_whole(path, 1);
+}
+
+/* Pages that nobody writes are stamped zero pages, and durable, before page 1 counts
+** them. What an earlier, partial checkpoint brought in stays. */
+static void test_checkpoint_fills(void **state)
+{
+  (void)state;
+  const char *path = db_path("fills.db");
+  sqlite3 *db = make(path, "WAL");
+  run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+  sqlite3_file *f = main_file(db);
+  static unsigned char page1[SIZE], page[SIZE];
+  uint64_t lsn, count = file_bytes_of(path) / SIZE;
+  const char *syncs = "SELECT value FROM pagedb_stats WHERE name='syncs'";
+  assert_int_equal(f->pMethods->xRead(f, page1, SIZE, 0), SQLITE_OK);
+  put_be32(page1 + 28, (uint32_t)count + 3);
+  memset(page, 0, SIZE);
+  page[0] = 5;
+  control(f, SQLITE_FCNTL_CKPT_START, NULL);
+  assert_int_equal(
+      f->pMethods->xWrite(f, page, SIZE, (sqlite3_int64)(count + 1) * SIZE),
+      SQLITE_OK);
+  int64_t before = get_int(db, syncs);
+  assert_int_equal(f->pMethods->xWrite(f, page1, SIZE, 0), SQLITE_OK);
+  assert_true(get_int(db, syncs) > before);
+  control(f, SQLITE_FCNTL_CKPT_DONE, NULL);
+  for (uint64_t id = 0; id < count + 3; id++) {
+    file_read_at(path, id * SIZE, page, SIZE);
+    ok(pagedb_page_verify(page, SIZE, SIZE, PAGEDB_TRAILING, id, &lsn));
+    if (id >= count)
+      assert_int_equal(page[0], id == count + 1 ? 5 : 0);
+  }
+  db_close(db);
 }
 
 /* In a plain file it writes whatever comes; an empty one learns from page 1. */
@@ -643,6 +677,7 @@ int main(void)
       cmocka_unit_test(test_log_refuses),
       cmocka_unit_test(test_log_refuses_backup),
       cmocka_unit_test(test_checkpoint_refuses),
+      cmocka_unit_test(test_checkpoint_fills),
       cmocka_unit_test(test_checkpoint_of_plain_files),
       cmocka_unit_test(test_log_passes_on),
       cmocka_unit_test(test_controls),
