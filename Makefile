@@ -13,6 +13,9 @@
 #   make torture      power cuts on a simulated disk, TIME=10m, SEED=n (tests/torture)
 #   make check-sector4k   the VFS on a loop device with sectors of 4096 bytes (root)
 #   make check-real check-clients check-demo   real databases, real programs
+#   make coverage     lines and branches of core, pcache, vfs that the tests reach
+#   make mutants      mistakes put into them, to see the tests notice: N=300, SEED=n,
+#                     NAMED=1 for those by hand
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
 #   make sqlite-test  SQLite's own test suite on page-db; options: SQLITE=3.53.4
 #                     SUITE=veryquick|full|all|PERMUTATION|FILE.test
@@ -38,11 +41,15 @@ FLAGS_asan   := -fsanitize=address -fno-omit-frame-pointer
 FLAGS_ubsan  := -fsanitize=undefined -fno-sanitize-recover=all
 FLAGS_tsan   := -fsanitize=thread
 FLAGS_debug  := -O0
+FLAGS_cov    := --coverage -fprofile-update=atomic
 
-CFLAGS  ?= -O2 -g
+CFLAGS  ?= $(if $(filter cov,$(VARIANT)),-O0,-O2) -g
 WARN    := -Wall -Wextra -Wpedantic $(if $(WERROR),-Werror)
 ALL     := -std=c11 $(WARN) -fPIC -Icore $(FLAGS_$(VARIANT)) -MMD -MP $(CFLAGS)
 LIBS    := -pthread
+ifeq ($(VARIANT),cov)
+LIBS    += $(OUT)/tests/coverage/exit.o
+endif
 
 # y if the compiler finds a header (after the ones that it needs).
 found = $(shell $(CC) -E $(1:%=-include %) -x c /dev/null >/dev/null 2>&1 && echo y)
@@ -96,13 +103,18 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
   -Wl,--wrap=os_aligned_alloc -Wl,--wrap=os_reserve
 WRAP_test_vfs_sector := -Wl,--wrap=os_make_direct -Wl,--wrap=os_undirect \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev
+comma := ,
+WRAP_test_os_faults := $(patsubst %,-Wl$(comma)--wrap=%,mmap fstat statx fcntl \
+  fstatfs ftruncate open pread posix_memalign lseek fallocate fdatasync fsync \
+  preadv malloc calloc sysconf syscall io_uring_submit __io_uring_get_cqe \
+  io_uring_queue_init)
 WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
   -Wl,--wrap=realloc -Wl,--wrap=os_aligned_alloc
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-sector4k check-real check-clients check-demo check-windows check-aarch64 \
         sqlite-test sqlite-programs check-sqlite sqlite-test-all sqlite-test-docs \
-        check-format check-header torture bench-core bench-pcache bench-docs format install uninstall clean help variant \
+        check-format check-header torture coverage mutants bench-core bench-pcache bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
 
@@ -127,7 +139,7 @@ build/libpagedb.a build/libpagedb_sqlite.a build/pagedb.so build/pagedb:
 	@mkdir -p build
 	cp $< $@
 
-variant: $(LIB) $(if $(HAVE_SQLITE),$(SO) $(TOOL)) $(TESTS) $(EXAMPLE)
+variant: $(if $(filter cov,$(VARIANT)),$(OUT)/tests/coverage/exit.o) $(LIB) $(if $(HAVE_SQLITE),$(SO) $(TOOL)) $(TESTS) $(EXAMPLE)
 
 # Other flags, another compiler, liburing come or gone: compile anew.
 $(OUT)/flags: FORCE
@@ -217,7 +229,7 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. Nor the
 # power cuts, which take too long. The sanitizers run them.
-NO_VALGRIND := $(addprefix $(OUT)/test_,vfs_damage vfs_life vfs_power vfs_process vfs_recover \
+NO_VALGRIND := $(addprefix $(OUT)/test_,os_faults vfs_damage vfs_life vfs_power vfs_process vfs_recover \
                vfs_state vfs_threads pcache pcache_sql)
 
 check-valgrind: variant
@@ -228,6 +240,13 @@ check-valgrind: variant
 # Until the time is up; a failure prints the line that repeats it.
 torture: $(TORTURE)
 	$(TORTURE) --time=$(or $(TIME),1m) $(SEED:%=--seed=%)
+
+coverage:
+	$(MAKE) VARIANT=cov variant
+	tests/coverage/run.sh build/cov
+
+mutants:
+	tests/mutants/mutants.py build/mutants $(N:%=--n=%) $(SEED:%=--seed=%) $(NAMED:%=--named)
 
 check-model:
 	tests/model/run.sh build/model

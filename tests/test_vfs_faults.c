@@ -183,6 +183,29 @@ static const scenario scenarios[] = {
      .unfinished = "BEGIN;" ROWS(30, 99) "UPDATE t SET v=junk(id,90);",
      .sql = {"SELECT count(*) FROM t", ROWS(20, 23),
              "!PRAGMA wal_checkpoint(TRUNCATE)"}},
+    {.name = "exclusive",
+     .start = TABLE ROWS(1, 12),
+     .sql = {"!PRAGMA locking_mode=exclusive", ROWS(20, 23),
+             "BEGIN;" ROWS(30, 60) "UPDATE t SET n=n+1;COMMIT",
+             "BEGIN;" ROWS(70, 99) "ROLLBACK", "DELETE FROM t WHERE id%4<3",
+             "!PRAGMA locking_mode=normal;SELECT count(*) FROM t",
+             ROWS(200, 203)}},
+    /* A dash in its name: what fails of the second does not count as a failure of
+    ** the database that is looked at. */
+    {.name = "two files",
+     .start = TABLE ROWS(1, 12),
+     .sql = {"!ATTACH 'file:second-file?vfs=pagedb' AS two;"
+             "CREATE TABLE two.x(a)",
+             "BEGIN;" ROWS(20, 40) "INSERT INTO two.x VALUES(junk(1,900));"
+                                   "COMMIT",
+             "BEGIN;DELETE FROM t WHERE id%3=1;DELETE FROM two.x;ROLLBACK",
+             "!DETACH two", ROWS(50, 53)}},
+    {.name = "tables",
+     .start = "PRAGMA journal_mode=wal;" TABLE ROWS(1, 12),
+     .sql = {ROWS(20, 23), "!SELECT * FROM pagedb_pages",
+             "!SELECT * FROM pagedb_files, pagedb_stats; PRAGMA pagedb_lsn",
+             "!PRAGMA pagedb_stamp", "!PRAGMA pagedb_unstamp=force",
+             ROWS(30, 33)}},
 };
 
 typedef struct prepared {
@@ -215,6 +238,7 @@ static int copy_over(sqlite3 *to, sqlite3 *from)
 static void prepare(const scenario *s, prepared *p)
 {
   sqlite3 *mirror = world_open(":memory:", "simdisk");
+  run(mirror, "ATTACH ':memory:' AS two; CREATE TABLE two.x(a)");
   *p = (prepared){.s = s, .disk = simdisk_new()};
   simdisk_use(p->disk);
   if (s->start[0] != 0) {

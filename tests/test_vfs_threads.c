@@ -12,7 +12,7 @@
 
 #include "sqlutil.h"
 
-enum { THREADS = 6, ROWS = 300 };
+enum { THREADS = 8, ROWS = 300 };
 
 typedef struct job {
   const char *path;
@@ -40,13 +40,13 @@ static int64_t ask_int(sqlite3 *db, const char *sql, int *rc)
   return v;
 }
 
-static int one_round(sqlite3 *db, uint64_t *seed)
+static int one_round(sqlite3 *db, int wal, uint64_t *seed)
 {
   char sql[300];
   int a = (int)random_below(seed, ROWS) + 1,
       b = (int)random_below(seed, ROWS) + 1;
   int rc;
-  switch (random_below(seed, 6)) {
+  switch (random_below(seed, 7)) {
   case 0:
   case 1:
     snprintf(
@@ -65,12 +65,25 @@ static int one_round(sqlite3 *db, uint64_t *seed)
   case 3:
     ask_int(db, "SELECT count(*) FROM pagedb_files, pagedb_stats", &rc);
     break;
+  case 4:
+    /* The scrub: under SHARED, so every page that counts is sound, or, in WAL
+    ** mode, written by a checkpoint just then. */
+    if (ask_int(db,
+                "SELECT count(*) FROM pagedb_pages WHERE status NOT IN "
+                "('ok', 'lock')",
+                &rc) > 0 &&
+        rc == SQLITE_OK && !wal)
+      return SQLITE_CORRUPT;
+    break;
   default:
     if (ask_int(db, "SELECT sum(v) FROM t", &rc) != 0 && rc == SQLITE_OK)
       return SQLITE_CORRUPT;
   }
+  static const char *const checkpoints[] = {
+      "PRAGMA wal_checkpoint", "PRAGMA wal_checkpoint(FULL)",
+      "PRAGMA wal_checkpoint(RESTART)", "PRAGMA wal_checkpoint(TRUNCATE)"};
   if (random_below(seed, 25) == 0 && (rc == SQLITE_OK || busy(rc)))
-    sqlite3_exec(db, "PRAGMA wal_checkpoint", NULL, NULL, NULL);
+    sqlite3_exec(db, checkpoints[random_below(seed, 4)], NULL, NULL, NULL);
   if (random_below(seed, 40) == 0)
     sqlite3_exec(db,
                  "PRAGMA pagedb_pool_size='128KiB';"
@@ -93,7 +106,7 @@ static void *work(void *p)
       sqlite3_exec(db, "PRAGMA cache_size=10; PRAGMA synchronous=OFF", NULL,
                    NULL, NULL);
     }
-    int rc = one_round(db, &seed);
+    int rc = one_round(db, j->wal, &seed);
     if (rc != SQLITE_OK && !busy(rc)) {
       fprintf(stderr, "thread %u: %d %s; %s\n", j->id, rc, sqlite3_errmsg(db),
               last_log());

@@ -52,7 +52,9 @@ static const volatile uint32_t *region_at(conn *c, uint32_t region)
   return rc == SQLITE_OK || rc == SQLITE_READONLY ? at : NULL;
 }
 
-void wal_pages(conn *c, uint32_t from, uint32_t to, bitmap *set)
+/* Any process can write anything into the wal-index: no number beyond `end` is worth
+** the memory for it. */
+void wal_pages(conn *c, uint32_t from, uint32_t to, uint64_t end, bitmap *set)
 {
   for (uint32_t frame = from + 1; frame <= to; frame++) {
     uint32_t at = frame - 1, region = 0, word = INDEX_PAGES + at;
@@ -64,15 +66,15 @@ void wal_pages(conn *c, uint32_t from, uint32_t to, bitmap *set)
     if (pages == NULL)
       return;
     uint32_t page = pages[word];
-    if (page > 0)
+    if (page > 0 && page <= end)
       bitmap_add(set, page - 1);
   }
 }
 
-void wal_pending(conn *c, bitmap *set)
+void wal_pending(conn *c, uint64_t end, bitmap *set)
 {
   if (c->shm != NULL)
-    wal_pages(c, c->shm[INDEX_BACKFILL], c->shm[INDEX_NEWEST], set);
+    wal_pages(c, c->shm[INDEX_BACKFILL], c->shm[INDEX_NEWEST], end, set);
 }
 
 /* -------------------------------------------------------------- checkpoint */
@@ -132,7 +134,8 @@ static int ckpt_page1(conn *c, const uint8_t *buf, uint32_t n)
     bitmap set = {0};
     /* Exclusive mode keeps the index in memory, and the set stays empty. */
     if (c->shm != NULL)
-      wal_pages(c, c->shm[INDEX_BACKFILL], c->shm[INDEX_ATTEMPTED], &set);
+      wal_pages(c, c->shm[INDEX_BACKFILL], c->shm[INDEX_ATTEMPTED], h.count,
+                &set);
     err = fill_holes(c, from, h.count, &set, 1, s->ckpt_lsn, &filled);
     bitmap_clear(&set);
   }

@@ -259,7 +259,7 @@ static int pages_fill_all(conn *c, uint64_t pages, uint8_t *buf, rows *out)
 {
   shared *s = c->file;
   bitmap log = {0};
-  wal_pending(c, &log);
+  wal_pending(c, pages, &log);
   int rc = log.all ? SQLITE_NOMEM : SQLITE_OK;
   for (uint64_t id = 0; rc == SQLITE_OK && id < pages; id++) {
     page_row *r = rows_add(out);

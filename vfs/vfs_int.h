@@ -538,10 +538,11 @@ int mend_leaves(conn *c, const uint8_t *page1, uint64_t lsn);
 
 /* ---------------------------------------------------------- checkpoint.c */
 
-/* Add the pages of the WAL's frames (from, to] to the set, by the wal-index. */
-void wal_pages(conn *c, uint32_t from, uint32_t to, bitmap *set);
+/* Add the pages of the WAL's frames (from, to] to the set, by the wal-index: those
+** of the first `end` pages. */
+void wal_pages(conn *c, uint32_t from, uint32_t to, uint64_t end, bitmap *set);
 /* The same of all frames whose pages the file may not have. */
-void wal_pending(conn *c, bitmap *set);
+void wal_pending(conn *c, uint64_t end, bitmap *set);
 void ckpt_start(conn *c);
 void ckpt_done(conn *c);
 int ckpt_write(conn *c, const void *buf, int n, uint64_t off);

@@ -1,0 +1,550 @@
+/*
+** test_os_faults.c - system calls and io_uring that fail, under the layer os.h.
+**
+** Linked with --wrap for the calls named below (Makefile). Each is let through
+** until a test plans otherwise. Linux only. One thread.
+*/
+#define _GNU_SOURCE
+#ifdef __linux__
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#ifdef PAGEDB_HAVE_URING
+#include <liburing.h>
+#endif
+
+#include "os_int.h"
+#include "util.h"
+
+/* What the next calls meet: fail with errno `fail` after `after` good ones, `times`
+** times. */
+typedef struct plan {
+  int fail, after, times;
+} plan;
+
+static plan on_mmap, on_fstat, on_statx, on_fcntl, on_fstatfs, on_ftruncate,
+    on_open, on_pread, on_memalign, on_lseek, on_fallocate, on_fdatasync,
+    on_fsync, on_preadv, on_malloc, on_calloc, on_submit, on_cqe, on_ring,
+    on_membarrier, on_sysconf;
+static mode_t pretend_mode; /* what fstat says the file is; 0: the truth */
+static int no_dioalign;     /* statx does not tell */
+
+static int fails(plan *p)
+{
+  if (p->times == 0)
+    return 0;
+  if (p->after > 0) {
+    p->after--;
+    return 0;
+  }
+  p->times--;
+  errno = p->fail;
+  return 1;
+}
+
+#define WRAP(type, name, params)                                               \
+  type __real_##name params;                                                   \
+  type __wrap_##name params;                                                   \
+  type __wrap_##name params
+
+WRAP(void *, mmap, (void *at, size_t n, int prot, int flags, int fd, off_t o))
+{
+  return fails(&on_mmap) ? MAP_FAILED : __real_mmap(at, n, prot, flags, fd, o);
+}
+
+WRAP(int, fstat, (int fd, struct stat *st))
+{
+  int rc = fails(&on_fstat) ? -1 : __real_fstat(fd, st);
+  if (rc == 0 && pretend_mode != 0)
+    st->st_mode = pretend_mode;
+  return rc;
+}
+
+WRAP(int, statx,
+     (int fd, const char *path, int flags, unsigned mask, struct statx *sx))
+{
+  int rc = fails(&on_statx) ? -1 : __real_statx(fd, path, flags, mask, sx);
+  if (no_dioalign)
+    sx->stx_mask = 0;
+  return rc;
+}
+
+int __real_fcntl(int fd, int op, ...);
+int __wrap_fcntl(int fd, int op, ...);
+int __wrap_fcntl(int fd, int op, ...)
+{
+  va_list args;
+  va_start(args, op);
+  int arg = op == F_GETFL ? 0 : va_arg(args, int);
+  va_end(args);
+  return fails(&on_fcntl) ? -1 : __real_fcntl(fd, op, arg);
+}
+
+WRAP(int, fstatfs, (int fd, struct statfs *fs))
+{
+  return fails(&on_fstatfs) ? -1 : __real_fstatfs(fd, fs);
+}
+
+WRAP(int, ftruncate, (int fd, off_t n))
+{
+  return fails(&on_ftruncate) ? -1 : __real_ftruncate(fd, n);
+}
+
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...)
+{
+  return fails(&on_open) ? -1 : __real_open(path, flags, 0644);
+}
+
+WRAP(ssize_t, pread, (int fd, void *p, size_t n, off_t o))
+{
+  return fails(&on_pread) ? -1 : __real_pread(fd, p, n, o);
+}
+
+WRAP(int, posix_memalign, (void **p, size_t align, size_t n))
+{
+  return fails(&on_memalign) ? ENOMEM : __real_posix_memalign(p, align, n);
+}
+
+WRAP(off_t, lseek, (int fd, off_t o, int from))
+{
+  return fails(&on_lseek) ? -1 : __real_lseek(fd, o, from);
+}
+
+WRAP(int, fallocate, (int fd, int mode, off_t o, off_t n))
+{
+  return fails(&on_fallocate) ? -1 : __real_fallocate(fd, mode, o, n);
+}
+
+WRAP(int, fdatasync, (int fd))
+{
+  return fails(&on_fdatasync) ? -1 : __real_fdatasync(fd);
+}
+
+WRAP(int, fsync, (int fd))
+{
+  return fails(&on_fsync) ? -1 : __real_fsync(fd);
+}
+
+WRAP(ssize_t, preadv, (int fd, const struct iovec *v, int n, off_t o))
+{
+  return fails(&on_preadv) ? -1 : __real_preadv(fd, v, n, o);
+}
+
+WRAP(void *, malloc, (size_t n))
+{
+  return fails(&on_malloc) ? NULL : __real_malloc(n);
+}
+
+WRAP(void *, calloc, (size_t n, size_t size))
+{
+  return fails(&on_calloc) ? NULL : __real_calloc(n, size);
+}
+
+WRAP(long, sysconf, (int name))
+{
+  return fails(&on_sysconf) ? -1 : __real_sysconf(name);
+}
+
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+long __wrap_syscall(long number, ...)
+{
+  va_list args;
+  long arg[6];
+  va_start(args, number);
+  for (int i = 0; i < 6; i++)
+    arg[i] = va_arg(args, long);
+  va_end(args);
+  return fails(&on_membarrier) ? -1
+                               : __real_syscall(number, arg[0], arg[1], arg[2],
+                                                arg[3], arg[4], arg[5]);
+}
+
+static os_file *make(const char *path)
+{
+  os_file *f;
+  ok(os_open(path, OS_OPEN_CREATE, &f, NULL));
+  return f;
+}
+
+/* ------------------------------------------------------------------- files */
+
+static void test_open_fails(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  os_file *f;
+  os_geometry geo;
+  on_open = (plan){.fail = EINTR, .times = 3};
+  os_close(make(path));
+  on_malloc = (plan){.times = 1};
+  expect(os_open(path, 0, &f, NULL), PAGEDB_ENOMEM);
+  on_malloc = (plan){.times = 1};
+  expect(os_borrow(1, &f), PAGEDB_ENOMEM);
+  on_fstat = (plan){.fail = EIO, .times = 1};
+  expect(os_open(path, 0, &f, NULL), PAGEDB_ECANTOPEN);
+  /* Gone at the first look, there at the second: tried again, not for ever. */
+  on_open = (plan){.fail = ENOENT, .times = 1};
+  ok(os_open(path, OS_OPEN_CREATE, &f, NULL));
+  os_close(f);
+  for (int i = 0; i < 2; i++) {
+    on_open = (plan){.fail = ENOENT, .times = 1};
+    expect(os_open(path, OS_OPEN_CREATE | OS_OPEN_EXCLUSIVE, &f, NULL),
+           PAGEDB_ECANTOPEN);
+  }
+  /* A file that this call made goes away again when it turns out unfit. */
+  remove(path);
+  on_fstat = (plan){.fail = EIO, .times = 1};
+  expect(os_open(path, OS_OPEN_CREATE, &f, NULL), PAGEDB_ECANTOPEN);
+  assert_int_not_equal(access(path, F_OK), 0);
+  /* Direct I/O that cannot be set, and that cannot be asked for. */
+  f = make(path);
+  on_fcntl = (plan){.fail = EINVAL, .times = 1};
+  expect(os_make_direct(f, &geo), PAGEDB_EDIRECT);
+  on_fcntl = (plan){.fail = EINVAL, .times = 2};
+  expect(os_make_direct(f, &geo), PAGEDB_EDIRECT);
+  on_statx = (plan){.fail = ENOSYS, .times = 1};
+  on_fstatfs = (plan){.fail = EIO, .times = 1};
+  expect(os_make_direct(f, &geo), PAGEDB_EDIRECT);
+  assert_int_equal(geo.direct, 0);
+  os_close(f);
+  remove(path);
+}
+
+/* Kernels that do not tell: the smallest block that a read takes. */
+static void test_probe(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  os_file *f = make(path);
+  os_geometry geo;
+  static const struct {
+    int bytes, refused;
+    uint32_t align;
+  } cases[] = {{0, 0, 4096}, {8192, 0, 512}, {8192, 2, 2048}, {8192, 9, 0}};
+  no_dioalign = 1;
+  if (os_make_direct(f, &geo) != PAGEDB_OK) {
+    print_message("skipped: no Direct I/O in the folder of the tests\n");
+  } else {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+      ok(os_truncate(f, (uint64_t)cases[i].bytes));
+      on_pread = (plan){.fail = EINVAL, .times = cases[i].refused};
+      expect(os_make_direct(f, &geo),
+             cases[i].align != 0 ? PAGEDB_OK : PAGEDB_EDIRECT);
+      on_pread = (plan){0};
+      if (cases[i].align != 0 && cases[i].refused > 0)
+        assert_int_equal(geo.offset_align, cases[i].align);
+    }
+    on_fstat = (plan){.fail = EIO, .times = 1};
+    expect(os_make_direct(f, &geo), PAGEDB_EDIRECT);
+    on_memalign = (plan){.times = 1};
+    expect(os_make_direct(f, &geo), PAGEDB_EDIRECT);
+  }
+  no_dioalign = 0;
+  os_close(f);
+  remove(path);
+}
+
+/* Some file systems refuse to read at an end that is not aligned. */
+static void test_refused_end(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  os_file *f = make(path);
+  char a[100], b[100];
+  size_t done = 0;
+  ok(os_truncate(f, 150));
+  for (int last = 0; last < 3; last++) {
+    os_iov iov[2] = {{a, 100}, {b, 100}};
+    on_preadv = (plan){.fail = EINVAL, .after = 1, .times = 1};
+    on_fstat = (plan){.fail = EIO, .times = last == 2};
+    ok(os_truncate(f, last == 0 ? 100 : 150));
+    int err = os_readv(f, iov, 2, 0, &done);
+    /* What came is all there is, or an error: never a piece without one. */
+    on_preadv = on_fstat = (plan){0};
+    if (last == 0)
+      ok(err);
+    else if (err == PAGEDB_OK)
+      assert_int_equal(done, 150);
+  }
+  os_close(f);
+  remove(path);
+}
+
+static void test_sizes_fail(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  os_file *f = make(path);
+  uint64_t bytes = 0;
+  on_fstat = (plan){.fail = EIO, .times = 1};
+  expect(os_size(f, &bytes), PAGEDB_EIO);
+  ok(os_truncate(f, 4096));
+  pretend_mode = S_IFBLK;
+  ok(os_size(f, &bytes));
+  assert_int_equal(bytes, 4096);
+  on_lseek = (plan){.fail = EIO, .times = 1};
+  expect(os_size(f, &bytes), PAGEDB_EIO);
+  pretend_mode = 0;
+  on_ftruncate = (plan){.fail = EINTR, .times = 2};
+  ok(os_truncate(f, 100));
+  on_ftruncate = (plan){.fail = ENOSPC, .times = 1};
+  expect(os_truncate(f, 1 << 20), PAGEDB_EFULL);
+  on_ftruncate = (plan){.fail = EIO, .times = 1};
+  expect(os_truncate(f, 1 << 20), PAGEDB_EIO);
+  on_fallocate = (plan){.fail = EINTR, .times = 2};
+  ok(os_preallocate(f, 0, 8192));
+  expect(os_preallocate(f, UINT64_MAX, 1), PAGEDB_ERANGE);
+  on_fdatasync = (plan){.fail = EINTR, .times = 2};
+  ok(os_datasync(f));
+  os_close(f);
+  /* Directories: one that cannot be synced and need not, and others. */
+  on_fsync = (plan){.fail = EINVAL, .times = 1};
+  ok(os_sync_parent_dir(path));
+  on_fsync = (plan){.fail = EIO, .times = 1};
+  expect(os_sync_parent_dir(path), PAGEDB_ESYNC);
+  on_malloc = (plan){.times = 1};
+  expect(os_sync_parent_dir(path), PAGEDB_ENOMEM);
+  ok(os_sync_parent_dir("name-without-a-folder"));
+  ok(os_sync_parent_dir("/name-in-the-root"));
+  remove(path);
+}
+
+/* ------------------------------------------------------------------ memory */
+
+static void test_memory_fails(void **state)
+{
+  (void)state;
+  size_t large = (size_t)4 << 20;
+  on_mmap = (plan){.fail = ENOMEM, .times = 1};
+  assert_null(os_reserve(large));
+  on_mmap = (plan){.fail = ENOMEM, .times = 1};
+  assert_null(os_table_alloc(large));
+  unsigned char *p = os_table_alloc(large);
+  assert_non_null(p);
+  p[0] = p[large - 1] = 1;
+  os_table_free(p, large);
+  p = os_table_alloc(1000);
+  assert_non_null(p);
+  os_table_free(p, 1000);
+  on_memalign = (plan){.times = 1};
+  assert_null(os_aligned_alloc(64, 100));
+  for (int i = 0; i < 2; i++) {
+    on_sysconf = (plan){.after = i, .times = 1};
+    assert_true(os_memory_bytes() >= 1 << 20);
+  }
+}
+
+/* A fence that is not to be had, at once or at the second step; one that is lost
+** later ends the process: nothing built on it is safe. */
+static void test_fence_fails(void **state)
+{
+  (void)state;
+  for (int i = 0; i < 2; i++) {
+    on_membarrier = (plan){.fail = EPERM, .after = i, .times = 1};
+    assert_int_equal(os_fence_init(), 0);
+    on_membarrier = (plan){0};
+  }
+  if (!os_fence_init())
+    return;
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) {
+    signal(SIGABRT, SIG_DFL);
+    on_membarrier = (plan){.fail = EPERM, .times = 1};
+    os_fence_heavy();
+    _exit(0);
+  }
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(!WIFEXITED(status) || WEXITSTATUS(status) != 0);
+}
+
+/* ----------------------------------------------------------------- io_uring */
+
+#ifdef PAGEDB_HAVE_URING
+
+WRAP(int, io_uring_submit, (struct io_uring * ring))
+{
+  return fails(&on_submit) ? -on_submit.fail : __real_io_uring_submit(ring);
+}
+
+static int write_end = -1; /* of a pipe that somebody reads */
+
+WRAP(int, __io_uring_get_cqe,
+     (struct io_uring * ring, struct io_uring_cqe **cqe, unsigned submit,
+      unsigned wait, sigset_t *mask))
+{
+  if (!fails(&on_cqe))
+    return __real___io_uring_get_cqe(ring, cqe, submit, wait, mask);
+  if (on_cqe.times == 0 && write_end >= 0 && write(write_end, "x", 1) != 1)
+    abort();
+  return -on_cqe.fail;
+}
+
+WRAP(int, io_uring_queue_init,
+     (unsigned entries, struct io_uring *ring, unsigned flags))
+{
+  return fails(&on_ring) ? -on_ring.fail
+                         : __real_io_uring_queue_init(entries, ring, flags);
+}
+
+enum { REQUESTS = 20, PIECE = 512 };
+
+/* Reads, four at a time, while a call fails; all have their outcome. */
+static void batch_under(plan submit, int goes_on)
+{
+  const char *path = temp_path();
+  static unsigned char out[REQUESTS * PIECE], in[REQUESTS * PIECE];
+  os_request r[REQUESTS];
+  os_iov iov[REQUESTS];
+  uint64_t seed = 9;
+  os_queue *q;
+  os_file *f = make(path);
+  random_bytes(&seed, out, sizeof out);
+  memset(in, 0, sizeof in);
+  os_iov all = {out, sizeof out};
+  ok(os_writev(f, &all, 1, 0));
+  ok(os_queue_open(4, &q));
+  int async = os_queue_is_async(q);
+  for (int i = 0; i < REQUESTS; i++) {
+    iov[i] = (os_iov){in + (size_t)i * PIECE, PIECE};
+    r[i] = (os_request){
+        .file = f, .iov = &iov[i], .niov = 1, .off = (uint64_t)i * PIECE};
+  }
+  on_submit = submit;
+  os_queue_submit(q, r, REQUESTS);
+  os_queue_wait(q);
+  on_submit = (plan){0};
+  for (int i = 0; i < REQUESTS; i++) {
+    ok(r[i].err);
+    assert_int_equal(r[i].done, PIECE);
+  }
+  assert_memory_equal(in, out, sizeof in);
+  if (async)
+    assert_int_equal(os_queue_is_async(q), goes_on);
+  os_queue_close(q);
+  os_close(f);
+  remove(path);
+}
+
+static void test_uring_fails(void **state)
+{
+  (void)state;
+  static const int passing[] = {EINTR, EAGAIN, EBUSY};
+  os_queue *q;
+  putenv("PAGEDB_URING=1");
+  for (int i = 0; i < 3; i++)
+    for (int after = 0; after < 5; after++)
+      batch_under((plan){.fail = passing[i], .after = after, .times = 3}, 1);
+  /* Refused for good: without the ring, at once or in the middle. */
+  batch_under((plan){.fail = EPERM, .times = 1000}, 0);
+  batch_under((plan){.fail = EPERM, .after = 2, .times = 1000}, 0);
+  on_ring = (plan){.fail = ENOSYS, .times = 1};
+  ok(os_queue_open(4, &q));
+  assert_false(os_queue_is_async(q));
+  os_queue_close(q);
+  on_calloc = (plan){.times = 1};
+  expect(os_queue_open(4, &q), PAGEDB_ENOMEM);
+  static const unsigned depths[] = {0, 100000};
+  for (int i = 0; i < 2; i++) {
+    ok(os_queue_open(depths[i], &q));
+    os_queue_close(q);
+  }
+  os_queue_close(NULL);
+}
+
+/* One read from a pipe: it is still under way when its end is waited for. The
+** byte comes when waiting failed as planned. */
+static int read_pipe(plan cqe)
+{
+  char byte = 0;
+  int ends[2];
+  os_file *f;
+  os_queue *q;
+  os_iov iov = {&byte, 1};
+  assert_int_equal(pipe(ends), 0);
+  ok(os_borrow(ends[0], &f));
+  ok(os_queue_open(4, &q));
+  os_request r = {.file = f, .iov = &iov, .niov = 1};
+  on_cqe = cqe;
+  write_end = ends[1];
+  os_queue_submit(q, &r, 1);
+  os_queue_wait(q);
+  write_end = -1;
+  os_queue_close(q);
+  os_close(f);
+  close(ends[0]);
+  close(ends[1]);
+  return r.err == PAGEDB_OK && byte == 'x';
+}
+
+/* Interrupted waiting goes on. Where the kernel has the buffers and does not say
+** when it is done, there is no way on that is safe: the process ends. */
+static void test_uring_waits(void **state)
+{
+  (void)state;
+  os_queue *q;
+  ok(os_queue_open(4, &q));
+  int async = os_queue_is_async(q);
+  os_queue_close(q);
+  if (!async) {
+    print_message("skipped: no io_uring here\n");
+    return;
+  }
+  assert_true(read_pipe((plan){.fail = EINTR, .times = 2}));
+  assert_true(read_pipe((plan){.fail = EAGAIN, .times = 2}));
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) {
+    signal(SIGABRT, SIG_DFL);
+    read_pipe((plan){.fail = EBADF, .times = 1});
+    _exit(0);
+  }
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(!WIFEXITED(status) || WEXITSTATUS(status) != 0);
+}
+#endif
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_open_fails),   cmocka_unit_test(test_probe),
+      cmocka_unit_test(test_refused_end),  cmocka_unit_test(test_sizes_fail),
+      cmocka_unit_test(test_memory_fails), cmocka_unit_test(test_fence_fails),
+#ifdef PAGEDB_HAVE_URING
+      cmocka_unit_test(test_uring_fails),  cmocka_unit_test(test_uring_waits),
+#endif
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+#else
+
+#include "util.h"
+
+static void test_nothing(void **state)
+{
+  (void)state;
+  print_message("skipped: system calls are made to fail on Linux only\n");
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_nothing)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#endif
