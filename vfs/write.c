@@ -561,7 +561,7 @@ int x_sync(sqlite3_file *f, int flags)
 static int size_is_known(const conn *c, uint64_t *bytes)
 {
   shared *s = c->file;
-  if (c->lock == SQLITE_LOCK_NONE || atomic_load(&s->wal) ||
+  if (c->lock == SQLITE_LOCK_NONE || c->shm != NULL || atomic_load(&s->wal) ||
       atomic_load(&s->writer) != NULL)
     return 0;
   pthread_mutex_lock(&s->lock);
