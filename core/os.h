@@ -15,6 +15,7 @@
 #ifndef PAGEDB_OS_H
 #define PAGEDB_OS_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -165,6 +166,10 @@ void os_decommit(void *p, size_t bytes); /* whole 4 KiB pages */
 void os_release(void *p, size_t bytes);
 uint64_t os_memory_bytes(void); /* usable by this process: RAM, or its cgroup's
                                    limit if that is lower */
+
+/* Start a thread that takes no signals: those are for the application's own. 0,
+** and nothing started, where the system refuses. To be joined. */
+int os_thread(pthread_t *t, void *(*run)(void *), void *arg);
 
 /* Monotonic clock, and wall clock since 1970. */
 uint64_t os_monotonic_ns(void);

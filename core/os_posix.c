@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -606,6 +607,19 @@ uint64_t os_memory_bytes(void)
                                        : (uint64_t)1 << 30;
   uint64_t limit = cgroup_limit();
   return limit < ram ? limit : ram;
+}
+
+/* ----------------------------------------------------------------- threads */
+
+int os_thread(pthread_t *t, void *(*run)(void *), void *arg)
+{
+  sigset_t all, before;
+  sigfillset(&all);
+  if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
+    return 0;
+  int started = pthread_create(t, NULL, run, arg) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return started;
 }
 
 /* ------------------------------------------------------------------ clocks */

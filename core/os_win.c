@@ -435,6 +435,13 @@ uint64_t os_memory_bytes(void)
   return limit < ram ? limit : ram;
 }
 
+/* ----------------------------------------------------------------- threads */
+
+int os_thread(pthread_t *t, void *(*run)(void *), void *arg)
+{
+  return pthread_create(t, NULL, run, arg) == 0;
+}
+
 /* ------------------------------------------------------------------ clocks */
 
 uint64_t os_monotonic_ns(void)

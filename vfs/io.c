@@ -5,9 +5,10 @@
 ** that begins in the file's first 4 KiB through the buffered one, all others
 ** direct, where Direct I/O is in use and the page size fits the device. SQLite
 ** reads 16 bytes of page 1 at each transaction's start, in every process: a
-** direct write of it would throw it out of the system's cache each time. Or
-** through the parent's xRead, xWrite, xSync (parent mode), when the descriptor
-** could not be learnt.
+** direct write of it would throw it out of the system's cache each time. The few
+** pages of a small commit, and those of a checkpoint, are written through the
+** buffered descriptor, too (deep.c, checkpoint.c). Or through the parent's xRead,
+** xWrite, xSync (parent mode), when the descriptor could not be learnt.
 **
 ** Durability: one fdatasync, always of the same descriptor, because an error
 ** of write-back is reported once per open file. Once it failed, the file is
@@ -148,22 +149,34 @@ int io_read_page(shared *s, uint64_t id, void *buf, size_t *got)
   return io_read_pages(s, &iov, 1, id * iov.len, got);
 }
 
-int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off)
+/* Through the descriptor f, or the parent. */
+static int write_pages(shared *s, os_file *f, os_iov *iov, int n, uint64_t off)
 {
-  if (s->through == NULL) {
+  int err = PAGEDB_OK;
+  if (f != NULL) {
     uint64_t start = began();
-    os_file *f = file_for(s, iov[0].len, off);
-    int err = os_writev(f, iov, n, off);
+    err = os_writev(f, iov, n, off);
     ended(TIMED_WRITE, start);
     atomic_fetch_add(&pagedb_globals.count.write_calls, 1);
     return err;
   }
-  int err = PAGEDB_OK;
   for (int i = 0; err == PAGEDB_OK && i < n; i++) {
     err = io_write(s, iov[i].base, iov[i].len, off);
     off += iov[i].len;
   }
   return err;
+}
+
+int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off)
+{
+  os_file *f = s->through != NULL ? NULL : file_for(s, iov[0].len, off);
+  return write_pages(s, f, iov, n, off);
+}
+
+int io_write_cached(shared *s, os_iov *iov, int n, uint64_t off)
+{
+  os_file *f = s->through != NULL ? NULL : handle_os(atomic_load(&s->buffered));
+  return write_pages(s, f, iov, n, off);
 }
 
 int io_header(shared *s, uint8_t *buf, size_t *got)

@@ -7,6 +7,7 @@
 **   shared.c    one database file of the process, whatever connections it has
 **   handle.c    descriptors: how they are learnt, made direct, closed
 **   io.c        bytes of a database file, through descriptors or the parent
+**   deep.c      the pages of a flush: few together, many at the same time
 **   pages.c     pages of a database file, as the pool wants them: verify, stamp
 **   lock.c      locks and shared memory; is what the pool holds still true?
 **   read.c      xRead, xFetch
@@ -405,6 +406,8 @@ int io_write(shared *s, const void *buf, size_t n, uint64_t off);
 /* Whole pages, gathered; Direct I/O where it is in use and fits. */
 int io_read_pages(shared *s, os_iov *iov, int n, uint64_t off, size_t *got);
 int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off);
+/* The same through the system's cache. */
+int io_write_cached(shared *s, os_iov *iov, int n, uint64_t off);
 /* One page of the file's size as it is on disk, into an aligned buffer. */
 int io_read_page(shared *s, uint64_t id, void *buf, size_t *got);
 int io_size(shared *s, uint64_t *bytes);
@@ -416,6 +419,23 @@ int io_is_direct(const shared *s, uint32_t page_size);
 int io_header(shared *s, uint8_t *buf, size_t *got);
 /* The same, HEADER_BYTES of it, and what they say. */
 int header_read(shared *s, uint8_t *buf, header *h);
+
+/* ----------------------------------------------------------------- deep.c */
+
+/* One write: whole pages that are neighbours in the file. */
+typedef struct piece {
+  os_iov *iov; /* the caller's; may be modified */
+  int n;       /* 1..OS_IOV_MAX */
+  uint64_t off;
+  int err; /* out */
+} piece;
+
+/*
+** Write them all, in no order that means anything, and return when the last one
+** is done. One that fails does not keep the others from being written; the error,
+** and the thread's fault, are those of the first in the list that failed.
+*/
+int write_deep(shared *s, piece *p, unsigned n);
 
 /* ---------------------------------------------------------------- pages.c */
 
