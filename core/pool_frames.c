@@ -203,8 +203,7 @@ void frames_decommit(pagedb_pool *p, frame **f, unsigned n)
 
 void pool_note_over(pagedb_pool *p)
 {
-  int slow =
-      p->used > p->capacity || private_owed(p) != NULL ? POOL_OVER : POOL_FAST;
+  int slow = p->used > p->capacity ? POOL_OVER : POOL_FAST;
   if (atomic_load_explicit(&p->slow, memory_order_relaxed) != slow)
     atomic_store_explicit(&p->slow, slow, memory_order_relaxed);
 }
@@ -253,15 +252,6 @@ static frame *frame_commit(pagedb_pool *p, uint32_t class)
   frame *f = spare_get(p, class);
   if (f != NULL)
     p->used += bytes;
-  return f;
-}
-
-frame *frame_get_outside(pagedb_pool *p, uint32_t class)
-{
-  frame *f = p->free[class];
-  if (f == NULL)
-    return spare_get(p, class);
-  frame_unfree(p, f);
   return f;
 }
 
@@ -315,6 +305,13 @@ static int claimed_is_pinned(frame *f, uint32_t scan)
   return f->seen == scan || atomic_load(&f->pins) != 0;
 }
 
+/* What the hand met. */
+typedef struct meeting {
+  unsigned n, napart, unwritten;
+  frame *victim[RECLAIM_BATCH];
+  frame *apart[RECLAIM_BATCH]; /* private frames found pinned */
+} meeting;
+
 unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n)
 {
   unsigned freed = 0;
@@ -336,13 +333,20 @@ unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n)
 }
 
 /* What the hand does with the frame under it. */
-enum verdict { KEEP, VICTIM, UNWRITTEN };
+enum verdict { KEEP, VICTIM, UNWRITTEN, PINNED };
 enum { ENOUGH_UNWRITTEN = 256, ANY_CLASS = 0 };
+
+static enum verdict private_judged(frame *f)
+{
+  if (private_put_apart(f))
+    return PINNED;
+  return !private_is_pinned(f->cell) && private_is_victim(f) ? VICTIM : KEEP;
+}
 
 static enum verdict hand_judges(frame *f, uint32_t scan)
 {
   if (f->state == FRAME_PRIVATE)
-    return private_is_victim(f) ? VICTIM : KEEP;
+    return private_judged(f);
   if (f->seen == scan || atomic_load(&f->pins) != 0)
     return KEEP;
   if (f->state == FRAME_ORPHAN)
@@ -358,47 +362,76 @@ static enum verdict hand_judges(frame *f, uint32_t scan)
   return f->dirty || f->writing ? UNWRITTEN : VICTIM;
 }
 
-/*
-** Move the hand until a batch of victims is found or it went round twice (the
-** first time round may have met nothing but reference bits), and reclaim
-** them. Freed frames of another class than `class` are retired, for their
-** bytes are what is needed; with ANY_CLASS, what exceeds the budget is. Returns
-** the number freed; *unwritten is how many dirty or writing pages were passed
-** over: after `enough` of them and no victim it is time to write instead.
-*/
-static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
-                              unsigned enough, unsigned *unwritten)
+/* Move the hand, *steps at most, until it has met `want` victims, a batch of
+** pinned private frames, or `enough` unwritten ones and no victim. */
+static void hand_walks(pagedb_pool *p, meeting *m, unsigned want,
+                       unsigned enough, uint64_t *steps)
 {
-  frame *victim[RECLAIM_BATCH];
-  unsigned n = 0, freed = 0;
   uint32_t scan = pins_scan(p);
-  *unwritten = 0;
-  for (uint64_t steps = 2 * p->ring_len; steps > 0 && n < want; steps--) {
+  m->n = m->napart = 0;
+  for (; *steps > 0 && m->n < want && m->napart < RECLAIM_BATCH; --*steps) {
     frame *f = p->hand;
     p->hand = f->ring.next;
+    p->stats.hand_steps++;
     enum verdict v = hand_judges(f, scan);
-    if (v == UNWRITTEN && ++*unwritten == enough && n == 0)
+    if (v == PINNED)
+      m->apart[m->napart++] = f;
+    if (v == UNWRITTEN && ++m->unwritten >= enough && m->n == 0)
       break;
     if (v != VICTIM)
       continue;
     /* The second time round may meet a frame again. */
     int again = 0;
-    for (unsigned i = 0; i < n; i++)
-      again |= victim[i] == f;
+    for (unsigned i = 0; i < m->n; i++)
+      again |= m->victim[i] == f;
     if (!again)
-      victim[n++] = f;
+      m->victim[m->n++] = f;
   }
-  freed = frames_reclaim(p, victim, n);
-  p->stats.evictions += freed;
+}
+
+/* The victims' bytes that are not for pages of `class` go back to the system. */
+static void retire_victims(pagedb_pool *p, uint32_t class, meeting *m)
+{
   unsigned retired = 0;
-  for (unsigned i = 0; i < n; i++)
-    if (victim[i]->state == FRAME_FREE &&
-        ((class != ANY_CLASS && victim[i]->slab->class != class) ||
+  for (unsigned i = 0; i < m->n; i++)
+    if (m->victim[i]->state == FRAME_FREE &&
+        ((class != ANY_CLASS && m->victim[i]->slab->class != class) ||
          p->used > p->capacity)) {
-      frame_unfree(p, victim[i]);
-      victim[retired++] = victim[i];
+      frame_unfree(p, m->victim[i]);
+      m->victim[retired++] = m->victim[i];
     }
-  frames_decommit(p, victim, retired);
+  frames_decommit(p, m->victim, retired);
+}
+
+/*
+** Move the hand until a batch of victims is reclaimed or it went round twice
+** (the first time round may have met nothing but reference bits). Private frames
+** that are pinned leave the ring on the way. Freed frames of another class than
+** `class` are retired, for their bytes are what is needed; with ANY_CLASS, what
+** exceeds the budget is. Returns the number freed; *unwritten is how many dirty
+** or writing pages were passed over: after `enough` of them and no victim it is
+** time to write instead.
+*/
+static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
+                              unsigned enough, unsigned *unwritten)
+{
+  meeting m;
+  unsigned freed = 0;
+  uint64_t steps = 2 * p->ring_len;
+  m.unwritten = 0;
+  do {
+    if (steps > 2 * p->ring_len)
+      steps = 2 * p->ring_len;
+    hand_walks(p, &m, want, enough, &steps);
+    if (m.n + m.napart == 0)
+      break;
+    freed = frames_reclaim(p, m.victim, m.n);
+    for (unsigned i = 0; i < m.napart; i++)
+      private_look_again(p, m.apart[i]);
+  } while (freed == 0 && m.n + m.napart > 0 && m.unwritten < enough);
+  *unwritten = m.unwritten;
+  p->stats.evictions += freed;
+  retire_victims(p, class, &m);
   return freed;
 }
 
@@ -450,7 +483,8 @@ static int make_room(pagedb_session *s, uint32_t class)
                           "unpin pages or enlarge the pool");
 }
 
-frame *frame_ready(pagedb_pool *p, uint32_t class)
+/* A frame without evicting anything, or NULL. */
+static frame *frame_ready(pagedb_pool *p, uint32_t class)
 {
   do {
     frame *f;
@@ -473,7 +507,8 @@ frame *frame_get_clean(pagedb_pool *p, uint32_t class)
   unsigned unwritten;
   unsigned want = to_batch(p->ring_len / 16);
   frame *f = frame_ready(p, class);
-  while (f == NULL && hand_reclaims(p, class, want, UINT_MAX, &unwritten) > 0)
+  while (f == NULL &&
+         hand_reclaims(p, class, want, ENOUGH_UNWRITTEN, &unwritten) > 0)
     f = frame_ready(p, class);
   return f;
 }
