@@ -17,6 +17,11 @@
 ** scan pass by without pushing out those that are used again. (This is SIEVE:
 ** Zhang et al., NSDI 2024. It differs from the textbook clock only in where new
 ** pages enter.)
+** A hand that has come near the newest end would follow new pages for ever, and
+** a loop over more of them than it leaves behind it would never find one again,
+** whatever old pages nobody uses stand there. So after twice as many victims as
+** the ring is long it goes back to the oldest: no page that it passed is met
+** again before as many victims as the ring is long.
 **
 ** Everything here runs under pool->lock. Victims are reclaimed in batches: one
 ** heavy fence (pool_int.h, PINS) serves up to RECLAIM_BATCH frames.
@@ -336,6 +341,14 @@ unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n)
 enum verdict { KEEP, VICTIM, UNWRITTEN, PINNED };
 enum { ENOUGH_UNWRITTEN = 256, ANY_CLASS = 0 };
 
+/* So many unwritten pages and no victim: a quarter of what there is in the ring
+** may be dirty before it is better to write than to take what is clean. */
+static unsigned enough_unwritten(const pagedb_pool *p)
+{
+  uint64_t quarter = p->ring_len / 4 + 1;
+  return quarter > ENOUGH_UNWRITTEN ? ENOUGH_UNWRITTEN : (unsigned)quarter;
+}
+
 static enum verdict private_judged(frame *f)
 {
   if (private_put_apart(f))
@@ -363,7 +376,7 @@ static enum verdict hand_judges(frame *f, uint32_t scan)
 }
 
 /* Move the hand, *steps at most, until it has met `want` victims, a batch of
-** pinned private frames, or `enough` unwritten ones and no victim. */
+** pinned private frames, or `enough` unwritten ones. */
 static void hand_walks(pagedb_pool *p, meeting *m, unsigned want,
                        unsigned enough, uint64_t *steps)
 {
@@ -372,11 +385,13 @@ static void hand_walks(pagedb_pool *p, meeting *m, unsigned want,
   for (; *steps > 0 && m->n < want && m->napart < RECLAIM_BATCH; --*steps) {
     frame *f = p->hand;
     p->hand = f->ring.next;
+    if (f == p->head)
+      p->since_oldest = 0;
     p->stats.hand_steps++;
     enum verdict v = hand_judges(f, scan);
     if (v == PINNED)
       m->apart[m->napart++] = f;
-    if (v == UNWRITTEN && ++m->unwritten >= enough && m->n == 0)
+    if (v == UNWRITTEN && ++m->unwritten >= enough)
       break;
     if (v != VICTIM)
       continue;
@@ -409,8 +424,8 @@ static void retire_victims(pagedb_pool *p, uint32_t class, meeting *m)
 ** that are pinned leave the ring on the way. Freed frames of another class than
 ** `class` are retired, for their bytes are what is needed; with ANY_CLASS, what
 ** exceeds the budget is. Returns the number freed; *unwritten is how many dirty
-** or writing pages were passed over: after `enough` of them and no victim it is
-** time to write instead.
+** or writing pages were passed over: after `enough` of them the hand stops, and
+** without a victim by then it is time to write instead.
 */
 static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
                               unsigned enough, unsigned *unwritten)
@@ -431,6 +446,11 @@ static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
   } while (freed == 0 && m.n + m.napart > 0 && m.unwritten < enough);
   *unwritten = m.unwritten;
   p->stats.evictions += freed;
+  p->since_oldest += freed;
+  if (p->since_oldest > 2 * p->ring_len && p->head != NULL) {
+    p->hand = p->head->ring.next;
+    p->since_oldest = 0;
+  }
   retire_victims(p, class, &m);
   return freed;
 }
@@ -458,7 +478,7 @@ static int make_room(pagedb_session *s, uint32_t class)
   unsigned unwritten;
   unsigned wrote;
   unsigned want = to_batch(p->ring_len / 16);
-  if (hand_reclaims(p, class, want, ENOUGH_UNWRITTEN, &unwritten) > 0)
+  if (hand_reclaims(p, class, want, enough_unwritten(p), &unwritten) > 0)
     return PAGEDB_OK;
   if (unwritten > 0) {
     int err = flush_for_room(s, &wrote);
@@ -535,7 +555,7 @@ int frames_shrink(pagedb_session *s)
     unsigned wrote = 0;
     uint64_t over = p->used - p->capacity;
     unsigned want = p->hand == NULL ? 1 : to_batch(over / frame_bytes(p->hand));
-    if (hand_reclaims(p, ANY_CLASS, want, ENOUGH_UNWRITTEN, &unwritten) > 0)
+    if (hand_reclaims(p, ANY_CLASS, want, enough_unwritten(p), &unwritten) > 0)
       continue;
     int err = unwritten > 0 ? flush_for_room(s, &wrote) : PAGEDB_OK;
     if (err != PAGEDB_OK || wrote == 0) {

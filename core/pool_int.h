@@ -206,6 +206,7 @@ struct pagedb_pool {
   frame *head;
   frame *hand;
   uint64_t ring_len;
+  uint64_t since_oldest; /* victims since the hand was there */
   uint32_t scans;
 
   pagedb_owner *owners;

@@ -647,12 +647,14 @@ static void test_stores_and_caches(void **state)
   }
   ok(pagedb_checkpoint(s, owner));
   sqlite3_pcache *c = cache_new(1, 1000);
-  for (unsigned key = 1; key <= 40; key++)
-    m->xUnpin(c, make(c, key, key), 0);
+  /* Wherever the hand is: a loop pushes out what nobody uses, in time. */
+  for (unsigned i = 0; i < 3 * 64; i++)
+    m->xUnpin(c, m->xFetch(c, i % 40 + 1, 2), 0);
   uint64_t resident;
   pagedb_owner_counts(owner, &resident, NULL);
-  assert_int_equal(resident + (uint64_t)m->xPagecount(c), 64);
-  assert_int_equal(m->xPagecount(c), 40);
+  assert_in_range(resident + (uint64_t)m->xPagecount(c), 60, 64);
+  for (unsigned key = 1; key <= 40; key++)
+    assert_true(has(c, key));
   for (uint64_t id = 0; id < 200; id++) {
     ok(pagedb_fetch(s, owner, id, &pin));
     assert_int_equal(pagedb_pin_lsn(&pin), id);
