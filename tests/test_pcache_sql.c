@@ -59,6 +59,16 @@ static int sql_is(sqlite3 *db, const char *sql, const char *wanted)
   return same;
 }
 
+static sqlite3_pcache_methods2 builtin;
+static unsigned fetches;
+
+static sqlite3_pcache_page *another_fetch(sqlite3_pcache *c, unsigned key,
+                                          int create)
+{
+  fetches++;
+  return builtin.xFetch(c, key, create);
+}
+
 static const char *path; /* of the database of a child */
 
 static void use_database(const char *pcache)
@@ -121,11 +131,50 @@ static void register_alone(void)
   use_database("built-in");
 }
 
+/* A page cache that the program brought stays. */
+static void install_beside_another(void)
+{
+  const char *why = NULL;
+  sqlite3_pcache_methods2 own, now;
+  must(sqlite3_config(SQLITE_CONFIG_GETPCACHE2, &own) == SQLITE_OK);
+  builtin = own;
+  own.xFetch = another_fetch;
+  must(sqlite3_config(SQLITE_CONFIG_PCACHE2, &own) == SQLITE_OK);
+  must(pagedb_install(&why) == SQLITE_PERM);
+  must(strstr(why, "a page cache of its own") != NULL);
+  setenv("PAGEDB_PCACHE", "on", 1);
+  must(pagedb_register(0) == SQLITE_OK);
+  use_database("built-in");
+  must(fetches > 0);
+  must(pagedb_install(&why) == SQLITE_PERM);
+  must(sqlite3_shutdown() == SQLITE_OK);
+  must(sqlite3_config(SQLITE_CONFIG_GETPCACHE2, &now) == SQLITE_OK);
+  must(now.xFetch == another_fetch);
+}
+
+/* Without memory for the pool SQLite is left as it is. */
+static void install_without_pool(void)
+{
+  const char *why = NULL;
+  setenv("PAGEDB_POOL_SIZE", "1000000GiB", 1);
+  must(pagedb_install(&why) == SQLITE_NOMEM);
+  must(strstr(why, "for the pool") != NULL);
+  setenv("PAGEDB_PCACHE", "on", 1);
+  must(pagedb_register(1) == SQLITE_OK);
+  sqlite3 *db;
+  must(sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE, "unix") ==
+       SQLITE_OK);
+  must(sql_is(db, "SELECT count(*) FROM sqlite_schema", "0"));
+  must(sqlite3_close(db) == SQLITE_OK);
+}
+
 static void test_install(void **state)
 {
   (void)state;
-  void (*const ways[])(void) = {install_first, install_later, install_blind,
-                                register_switched_on, register_alone};
+  void (*const ways[])(void) = {install_first,       install_later,
+                                install_blind,       register_switched_on,
+                                register_alone,      install_beside_another,
+                                install_without_pool};
   unsetenv("PAGEDB_PCACHE");
   for (unsigned i = 0; i < sizeof ways / sizeof ways[0]; i++) {
     path = db_path("install");

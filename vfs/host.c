@@ -93,14 +93,15 @@ static int symbols(void *handle, const void *base, host *h)
 }
 
 /* No routine of the host is known yet: the SQLite that the program can see, or
-** the system's, which a program that loads it later will then get as well. */
+** the one library of it that is loaded already. To load one here would decide for
+** the program which SQLite it gets. */
 static int host_guess(host *h)
 {
   void *self = dlopen(NULL, RTLD_LAZY);
   void *p = self == NULL ? NULL : dlsym(self, "sqlite3_config");
   if (p != NULL)
     return symbols(self, object_of(p, NULL), h);
-  void *library = dlopen("libsqlite3.so.0", RTLD_LAZY | RTLD_LOCAL);
+  void *library = dlopen("libsqlite3.so.0", RTLD_LAZY | RTLD_NOLOAD);
   p = library == NULL ? NULL : dlsym(library, "sqlite3_config");
   return p != NULL && symbols(library, object_of(p, NULL), h);
 }

@@ -18,8 +18,7 @@ typedef struct host {
 
 /*
 ** The SQLite that has `routine`, one of its functions; NULL: the one that the
-** program sees, or the system's, which is loaded then. 0: it is not to be found,
-** or hides its symbols.
+** program sees, or has loaded. 0: it is not to be found, or hides its symbols.
 */
 int host_find(const void *routine, host *h);
 

@@ -158,12 +158,40 @@ static int pcache_is_ours(void)
          pcache_is_active();
 }
 
-/* Hand the methods over: to an SQLite that has not begun. */
+/*
+** SQLite, not begun, has a page cache that the program gave it: 1. With none at
+** all it shows its built-in one, which is how to know that. SQLITE_MISUSE: it
+** has begun.
+*/
+static int has_another(const host *h, int *another)
+{
+  sqlite3_pcache_methods2 now, builtin = {0};
+  int rc = h->config(SQLITE_CONFIG_GETPCACHE2, &now);
+  *another = 0;
+  if (rc != SQLITE_OK || now.xCreate == pcache_methods.xCreate)
+    return rc;
+  rc = h->config(SQLITE_CONFIG_PCACHE2, &builtin);
+  if (rc == SQLITE_OK)
+    rc = h->config(SQLITE_CONFIG_GETPCACHE2, &builtin);
+  *another = builtin.xCreate != now.xCreate || builtin.xFetch != now.xFetch;
+  int back = h->config(SQLITE_CONFIG_PCACHE2, &now);
+  return rc == SQLITE_OK ? back : rc;
+}
+
+/* Hand the methods over: to an SQLite that has not begun. SQLITE_PERM: it has
+** another program's, which stay. */
 static int configure(const host *h)
 {
+  int another;
+  int rc = has_another(h, &another);
+  if (rc != SQLITE_OK || another)
+    return rc != SQLITE_OK ? rc : SQLITE_PERM;
   read_pool_size();
+  /* Where there is no memory for the pool, SQLite could not begin. */
+  if (pool_get() == NULL)
+    return SQLITE_NOMEM;
   pcache_setup(pool_get);
-  int rc = h->config(SQLITE_CONFIG_PCACHE2, &pcache_methods);
+  rc = h->config(SQLITE_CONFIG_PCACHE2, &pcache_methods);
   if (rc == SQLITE_OK) {
     installed.done = 1;
     installed.base = h->base;
@@ -223,7 +251,11 @@ EXPORT int pagedb_install(const char **why)
       reason = in_use(&h);
       rc = reason == NULL ? reconfigure(&h) : SQLITE_BUSY;
     }
-    if (rc != SQLITE_OK && reason == NULL)
+    if (rc == SQLITE_PERM)
+      reason = "the program gave SQLite a page cache of its own, which stays";
+    else if (rc == SQLITE_NOMEM)
+      reason = "no memory, or no addresses, for the pool";
+    else if (rc != SQLITE_OK && reason == NULL)
       reason = "SQLite refused";
   }
   if (why != NULL)
