@@ -232,7 +232,7 @@ static void begin(void)
   sqlite3_config(SQLITE_CONFIG_GETPCACHE2, &builtin);
   sqlite3_initialize();
   bench_must(pagedb_pool_open(&o, &pool));
-  pcache_setup(the_pool);
+  pcache_setup(the_pool, NULL);
   pcache_methods.xInit(NULL);
 }
 

@@ -17,6 +17,8 @@
 ** at once. Pages that its own hand meets pinned are PARKED, apart from its clock,
 ** until they are unpinned: a search passes over each of them once.
 **
+** A memory database has nothing to replace: SQLite's hard heap limit is its limit.
+**
 ** createFlag 1 is answered with NULL when nine tenths of cache_size are pinned,
 ** as by SQLite's built-in cache, and when the cache has its share of the pool
 ** pinned (private.h): that is what makes SQLite spill. createFlag 2 fails when
@@ -57,12 +59,14 @@ typedef struct cache {
 
 static struct {
   pagedb_pool *(*pool)(void);
+  uint64_t (*room)(void);
   _Atomic int active; /* how many SQLites have begun with it */
 } global;
 
-void pcache_setup(pagedb_pool *(*pool)(void))
+void pcache_setup(pagedb_pool *(*pool)(void), uint64_t (*room)(void))
 {
   global.pool = pool;
+  global.room = room;
 }
 
 int pcache_is_active(void)
@@ -217,9 +221,26 @@ static page *victim(cache *c)
 /* ------------------------------------------------------------- pages that come
  */
 
+/* SQLite's hard heap limit, for what only that can limit: asked for at every
+** 64th page of a memory database. */
+static int is_beyond_limit(const cache *c)
+{
+  pagedb_pool_stats st;
+  uint32_t n = private_pages(&c->set);
+  if (c->set.purgeable || n % 64 != 0 || global.room == NULL)
+    return 0;
+  uint64_t room = global.room();
+  if (room == UINT64_MAX)
+    return 0;
+  pagedb_pool_stats_get(global.pool(), &st);
+  return st.outside_bytes + ((uint64_t)64 << c->set.class) > room;
+}
+
 /* A page with a frame, pinned, in neither table nor ring. */
 static page *page_new(cache *c, private_need need)
 {
+  if (is_beyond_limit(c))
+    return NULL;
   page *p = page_alloc(&c->pages);
   if (p == NULL)
     return NULL;

@@ -35,7 +35,7 @@ static void pool_begin(uint64_t capacity, uint64_t reserve)
 {
   pagedb_pool_options o = {.capacity = capacity, .reserve = reserve};
   ok(pagedb_pool_open(&o, &pool));
-  pcache_setup(the_pool);
+  pcache_setup(the_pool, NULL);
   assert_int_equal(m->xInit(m->pArg), SQLITE_OK);
   assert_true(pcache_is_active());
 }

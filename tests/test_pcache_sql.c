@@ -459,6 +459,27 @@ static void test_straight_read(void **state)
   }
 }
 
+/* ------------------------------------------------------------- memory limit */
+
+/* sqlite3_hard_heap_limit64 holds for memory databases. */
+static void test_hard_limit(void **state)
+{
+  (void)state;
+  sqlite3 *db = db_open(":memory:", "unix");
+  run(db, "CREATE TABLE t(a)");
+  const char *fill = "WITH RECURSIVE n(i) AS "
+                     "(VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+                     "INSERT INTO t SELECT zeroblob(10000) FROM n";
+  sqlite3_int64 used = sqlite3_memory_used();
+  sqlite3_hard_heap_limit64(used + (8 << 20));
+  assert_int_equal(try_run(db, "%s", fill), SQLITE_NOMEM);
+  assert_int_equal(get_int(db, "SELECT count(*) FROM t"), 0);
+  sqlite3_hard_heap_limit64(0);
+  assert_int_equal(try_run(db, "%s", fill), SQLITE_OK);
+  assert_int_equal(get_int(db, "SELECT count(*) FROM t"), 2000);
+  db_close(db);
+}
+
 /* --------------------------------------------------------------------- fork */
 
 static sqlite3 *inherited, *memory;
@@ -514,6 +535,7 @@ int main(void)
       cmocka_unit_test(test_large_transactions),
       cmocka_unit_test(test_no_starvation),
       cmocka_unit_test(test_straight_read),
+      cmocka_unit_test(test_hard_limit),
       cmocka_unit_test(test_fork),
   };
   const struct CMUnitTest first[] = {cmocka_unit_test(test_install)};

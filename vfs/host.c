@@ -26,6 +26,7 @@ int host_find(const void *routine, host *h)
               .initialize = sqlite3_initialize,
               .shutdown = sqlite3_shutdown,
               .memory_used = sqlite3_memory_used,
+              .hard_limit = sqlite3_hard_heap_limit64,
               .malloc = sqlite3_malloc,
               .free = sqlite3_free};
   return 1;
@@ -88,6 +89,7 @@ static int symbols(void *handle, const void *base, host *h)
          symbol(handle, "sqlite3_initialize", base, &h->initialize) &&
          symbol(handle, "sqlite3_shutdown", base, &h->shutdown) &&
          symbol(handle, "sqlite3_memory_used", base, &h->memory_used) &&
+         symbol(handle, "sqlite3_hard_heap_limit64", base, &h->hard_limit) &&
          symbol(handle, "sqlite3_malloc", base, &h->malloc) &&
          symbol(handle, "sqlite3_free", base, &h->free);
 }

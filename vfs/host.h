@@ -12,6 +12,7 @@ typedef struct host {
   int (*initialize)(void);
   int (*shutdown)(void);
   sqlite3_int64 (*memory_used)(void);
+  sqlite3_int64 (*hard_limit)(sqlite3_int64);
   void *(*malloc)(int);
   void (*free)(void *);
 } host;

@@ -127,7 +127,7 @@ static int connection_opened(sqlite3 *db, char **message,
 /* The SQLite that has our page cache. */
 static struct {
   int done;
-  const void *base; /* host.base */
+  host host;
 } installed;
 
 /* What was registered: to be done again after a shutdown. */
@@ -154,7 +154,7 @@ static const void *host_routine(void)
 /* Another SQLite of this process may have it, and this one not. */
 static int pcache_is_ours(void)
 {
-  return installed.done && host_base(host_routine()) == installed.base &&
+  return installed.done && host_base(host_routine()) == installed.host.base &&
          pcache_is_active();
 }
 
@@ -178,6 +178,16 @@ static int has_another(const host *h, int *another)
   return rc == SQLITE_OK ? back : rc;
 }
 
+/* What SQLite's hard heap limit leaves; it counts sqlite3_malloc only. */
+static uint64_t heap_room(void)
+{
+  sqlite3_int64 limit = installed.host.hard_limit(-1);
+  sqlite3_int64 used = installed.host.memory_used();
+  if (limit <= 0)
+    return UINT64_MAX;
+  return used < limit ? (uint64_t)(limit - used) : 0;
+}
+
 /* Hand the methods over: to an SQLite that has not begun. SQLITE_PERM: it has
 ** another program's, which stay. */
 static int configure(const host *h)
@@ -190,11 +200,11 @@ static int configure(const host *h)
   /* Where there is no memory for the pool, SQLite could not begin. */
   if (pool_get() == NULL)
     return SQLITE_NOMEM;
-  pcache_setup(pool_get);
+  pcache_setup(pool_get, heap_room);
   rc = h->config(SQLITE_CONFIG_PCACHE2, &pcache_methods);
   if (rc == SQLITE_OK) {
     installed.done = 1;
-    installed.base = h->base;
+    installed.host = *h;
   }
   return rc;
 }
@@ -245,7 +255,7 @@ EXPORT int pagedb_install(const char **why)
   if (!host_find(host_routine(), &h)) {
     rc = SQLITE_ERROR;
     reason = "sqlite3_config of the program's SQLite is not to be found";
-  } else if (!installed.done || installed.base != h.base) {
+  } else if (!installed.done || installed.host.base != h.base) {
     rc = configure(&h);
     if (rc == SQLITE_MISUSE) {
       reason = in_use(&h);
