@@ -570,6 +570,10 @@ static void test_resize(void **state)
   ok(pagedb_pool_resize(pool, 100 * PAGE, NULL));
   /* In the larger one nothing is slow, and all that is unpinned stays, but
   ** excess. */
+  private_set set;
+  ok(private_open(pool, &set, PAGE, 1));
+  assert_int_equal(atomic_load(set.slow), POOL_FAST);
+  private_close(&set);
   for (unsigned i = 0; i < 50; i++)
     m->xUnpin(c, p[i], 0);
   assert_int_equal(stats().excess_bytes, 0);
