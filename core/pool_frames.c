@@ -17,6 +17,7 @@
 ** scan pass by without pushing out those that are used again. (This is SIEVE:
 ** Zhang et al., NSDI 2024. It differs from the textbook clock only in where new
 ** pages enter.)
+**
 ** A hand that has come near the newest end would follow new pages for ever, and
 ** a loop over more of them than it leaves behind it would never find one again,
 ** whatever old pages nobody uses stand there. So after twice as many victims as
@@ -441,8 +442,10 @@ static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
     if (m.n + m.napart == 0)
       break;
     freed = frames_reclaim(p, m.victim, m.n);
+    /* One that was unpinned meanwhile may have been a victim, too. */
     for (unsigned i = 0; i < m.napart; i++)
-      private_look_again(p, m.apart[i]);
+      if (m.apart[i]->state == FRAME_PRIVATE)
+        private_look_again(p, m.apart[i]);
   } while (freed == 0 && m.n + m.napart > 0 && m.unwritten < enough);
   *unwritten = m.unwritten;
   p->stats.evictions += freed;
@@ -482,9 +485,9 @@ static int make_room(pagedb_session *s, uint32_t class)
     return PAGEDB_OK;
   if (unwritten > 0) {
     int err = flush_for_room(s, &wrote);
-    /* A store that cannot write must not keep others from being read: there may
-    ** be a clean page further on. */
-    if (err != PAGEDB_OK &&
+    /* A store that cannot write, or is writing, must not keep others from being
+    ** read: there may be a clean page further on. */
+    if ((err != PAGEDB_OK || wrote == 0) &&
         hand_reclaims(p, class, want, UINT_MAX, &unwritten) > 0)
       return PAGEDB_OK;
     if (err != PAGEDB_OK || wrote > 0)
@@ -558,6 +561,9 @@ int frames_shrink(pagedb_session *s)
     if (hand_reclaims(p, ANY_CLASS, want, enough_unwritten(p), &unwritten) > 0)
       continue;
     int err = unwritten > 0 ? flush_for_room(s, &wrote) : PAGEDB_OK;
+    if (wrote == 0 && unwritten > 0 &&
+        hand_reclaims(p, ANY_CLASS, want, UINT_MAX, &unwritten) > 0)
+      continue;
     if (err != PAGEDB_OK || wrote == 0) {
       pool_note_over(p);
       return err;
