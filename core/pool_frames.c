@@ -405,7 +405,7 @@ static void hand_walks(pagedb_pool *p, meeting *m, unsigned want,
   }
 }
 
-/* The victims' bytes that are not for pages of `class` go back to the system. */
+/* Bytes of victims that are not for pages of `class` go back to the system. */
 static void retire_victims(pagedb_pool *p, uint32_t class, meeting *m)
 {
   unsigned retired = 0;
@@ -421,12 +421,12 @@ static void retire_victims(pagedb_pool *p, uint32_t class, meeting *m)
 
 /*
 ** Move the hand until a batch of victims is reclaimed or it went round twice
-** (the first time round may have met nothing but reference bits). Private frames
-** that are pinned leave the ring on the way. Freed frames of another class than
-** `class` are retired, for their bytes are what is needed; with ANY_CLASS, what
-** exceeds the budget is. Returns the number freed; *unwritten is how many dirty
-** or writing pages were passed over: after `enough` of them the hand stops, and
-** without a victim by then it is time to write instead.
+** (the first time round may have met nothing but reference bits). Private
+** frames that are pinned leave the ring on the way. Freed frames of another
+** class than `class` are retired, for their bytes are what is needed; with
+** ANY_CLASS, what exceeds the budget is. Returns the number freed; *unwritten
+** is how many dirty or writing pages were passed over: after `enough` of them
+** the hand stops, and without a victim by then it is time to write instead.
 */
 static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
                               unsigned enough, unsigned *unwritten)

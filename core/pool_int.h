@@ -307,7 +307,7 @@ void table_free(pagedb_owner *o);
 ** whatever was looked at before must be looked at again.
 */
 int frame_get(pagedb_session *s, uint32_t class, frame **out);
-/* Under the lock, never released: the same without writing anything, or NULL. */
+/* Under the lock, never released: the same without writing, or NULL. */
 frame *frame_get_clean(pagedb_pool *p, uint32_t class);
 /* Under the lock: back to the free list. */
 void frame_put(pagedb_pool *p, frame *f);
@@ -365,9 +365,9 @@ int discard_pages(pagedb_owner *o, uint64_t first, int orphans);
 /* -------------------------------------------------------- pool_private.c */
 
 /* What the hand does with a private frame. One that is pinned: set it apart (1;
-** 0: it is not pinned, or is apart already), and after the fence put it aside if
-** it still is. Else: take its reference bit; claim; look again after the fence,
-** and let go or take. */
+** 0: it is not pinned, or is apart already), and after the fence put it aside
+** if it still is. Else: take its reference bit; claim; look again after the
+** fence, and let go or take. */
 int private_put_apart(frame *f);
 void private_look_again(pagedb_pool *p, frame *f);
 int private_is_victim(frame *f);

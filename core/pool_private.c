@@ -9,8 +9,9 @@
 ** Pages outside of the budget are the set's own. They stand in chunks, mappings
 ** that grow with what the set has outside, and need neither the lock nor
 ** anything else of the pool: a memory database takes none of its addresses, and
-** goes on in a forked child. A chunk without a page goes back to the system, but
-** for a small one, so that a page that comes and goes makes no mapping each time.
+** goes on in a forked child. A chunk without a page goes back to the system,
+** but for a small one, so that a page that comes and goes makes no mapping each
+** time.
 */
 #include <stdlib.h>
 #include <string.h>

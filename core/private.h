@@ -37,8 +37,8 @@
 ** FORK. A child does not inherit the frames of the pool, but all memory outside
 ** of it. After pagedb_pool_forked a set of the parent's goes on with that:
 ** unpinned frames of the budget answer as taken, and what it gets is outside. A
-** frame of the budget that was pinned at the fork is not there: nobody may touch
-** it, only drop it.
+** frame of the budget that was pinned at the fork is not there: nobody may
+** touch it, only drop it.
 */
 #ifndef PAGEDB_PRIVATE_H
 #define PAGEDB_PRIVATE_H

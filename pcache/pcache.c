@@ -14,10 +14,11 @@
 ** again since it came gets a second chance), without any lock. Under
 ** it, it asks the pool, whose hand takes from whoever has it. A page that is
 ** unpinned while the cache exceeds its cache_size, or the pool its budget, goes
-** at once. Pages that its own hand meets pinned are PARKED, apart from its clock,
-** until they are unpinned: a search passes over each of them once.
+** at once. Pages that its own hand meets pinned are PARKED, apart from its
+** clock, until they are unpinned: a search passes over each of them once.
 **
-** A memory database has nothing to replace: SQLite's hard heap limit is its limit.
+** A memory database has nothing to replace: SQLite's hard heap limit is its
+** limit.
 **
 ** createFlag 1 is answered with NULL when nine tenths of cache_size are pinned,
 ** as by SQLite's built-in cache, and when the cache has its share of the pool
