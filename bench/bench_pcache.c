@@ -232,7 +232,7 @@ static void begin(void)
   sqlite3_config(SQLITE_CONFIG_GETPCACHE2, &builtin);
   sqlite3_initialize();
   bench_must(pagedb_pool_open(&o, &pool));
-  pcache_setup(the_pool);
+  pcache_setup(the_pool, NULL);
   pcache_methods.xInit(NULL);
 }
 
@@ -247,6 +247,48 @@ static void memory_ours(void)
   memory_line("pool size set to 64 MiB", resident() - before);
   pcache_methods.xShrink(c);
   memory_line("PRAGMA shrink_memory", resident() - before);
+  pcache_methods.xDestroy(c);
+  memory_line("closed", resident() - before);
+}
+
+/* Another connection takes the pages; headers stay until the first one meets,
+** shrinks or closes. Then more than the budget, pinned. */
+static void memory_taken(void)
+{
+  uint64_t used;
+  begin();
+  double before = resident();
+  sqlite3_pcache *c = filled(&pcache_methods, MAX_PAGES);
+  bench_must(pagedb_pool_resize(pool, (uint64_t)MAX_PAGES * PAGE, &used));
+  sqlite3_pcache *other = filled(&pcache_methods, MAX_PAGES);
+  memory_line("two connections want the pool each", resident() - before);
+  pcache_methods.xDestroy(other);
+  pcache_methods.xShrink(c);
+  memory_line("one closed, PRAGMA shrink_memory in the other",
+              resident() - before);
+  for (unsigned key = 1; key <= MAX_PAGES; key++)
+    memset(pcache_methods.xFetch(c, key, 2)->pBuf, 1, PAGE);
+  memory_line("a transaction that may not spill", resident() - before);
+  for (unsigned key = 1; key <= MAX_PAGES; key++)
+    pcache_methods.xUnpin(c, pcache_methods.xFetch(c, key, 0), 0);
+  memory_line("committed: three quarters of the pool", resident() - before);
+  pcache_methods.xShrink(c);
+  memory_line("PRAGMA shrink_memory", resident() - before);
+}
+
+static void memory_database(void)
+{
+  begin();
+  double before = resident();
+  sqlite3_pcache *c = pcache_methods.xCreate(PAGE, EXTRA, 0);
+  for (unsigned key = 1; key <= MAX_PAGES; key++) {
+    sqlite3_pcache_page *p = pcache_methods.xFetch(c, key, 2);
+    memset(p->pBuf, 1, PAGE);
+    memset(p->pExtra, 1, EXTRA);
+  }
+  memory_line("database in memory", resident() - before);
+  pcache_methods.xTruncate(c, MAX_PAGES / 4);
+  memory_line("a quarter of it after VACUUM", resident() - before);
   pcache_methods.xDestroy(c);
   memory_line("closed", resident() - before);
 }
@@ -298,6 +340,8 @@ int main(void)
          "|---|---|---|\n",
          MAX_PAGES);
   alone(memory_ours);
+  alone(memory_taken);
+  alone(memory_database);
   alone(memory_builtin);
   return 0;
 }

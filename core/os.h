@@ -155,6 +155,12 @@ void *os_table_alloc(size_t bytes);
 void os_table_free(void *p, size_t bytes);
 
 /*
+** Memory in a mapping of its own: aligned to 4096, zero, inherited by fork();
+** huge pages as above. NULL: there is none. Given back by os_release.
+*/
+void *os_map(size_t bytes);
+
+/*
 ** Address space: reserve a range aligned to 2 MiB whose pages read as zero
 ** and get memory when first touched; give back the memory of a part of it
 ** (which then reads as zero again, or keeps its content: do not rely on

@@ -374,6 +374,11 @@ void os_table_free(void *p, size_t bytes)
   os_aligned_free(p);
 }
 
+void *os_map(size_t bytes)
+{
+  return VirtualAlloc(NULL, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+}
+
 /*
 ** Windows has no memory that comes when it is touched without having been
 ** promised before: the whole range is charged against RAM and page file, though

@@ -396,18 +396,22 @@ typedef struct pagedb_pool_stats {
   uint64_t write_errors;
   uint64_t writes; /* store write runs: pages_written / writes is depth */
   uint64_t syncs;
-  uint64_t exhausted; /* fetches refused because all was pinned */
+  uint64_t exhausted;  /* fetches refused because all was pinned */
+  uint64_t hand_steps; /* frames that the clock hand looked at */
 
   /* Private frames: page caches of single users (SQLite's pcache). Pages and
   ** bytes are now; used_bytes has them but for outside and excess. */
   uint64_t private_pages;
   uint64_t private_bytes;
   uint64_t outside_bytes; /* of memory databases: outside of the budget */
-  uint64_t excess_bytes;  /* beyond the budget, because all was pinned */
+  uint64_t excess_bytes;  /* beyond the budget: pinned, and the user had his
+                             share */
   uint64_t private_hits;
   uint64_t private_misses;   /* new pages */
   uint64_t private_taken;    /* pages that the clock hand took; part of
                                 evictions */
+  uint64_t private_aside;    /* times that the hand met a pinned one, and put it
+                                aside */
   uint64_t private_excesses; /* times that a page had to go beyond the budget */
   uint64_t private_table_bytes; /* of the users, to find their pages; in no
                                    other number */

@@ -137,8 +137,6 @@ int pagedb_pool_resize(pagedb_pool *p, uint64_t capacity, uint64_t *used)
   pthread_mutex_lock(&p->lock);
   p->capacity = capacity;
   err = frames_shrink(s);
-  for (private_set *set = p->sets; set != NULL; set = set->next)
-    private_settle(set);
   if (used != NULL)
     *used = p->used;
   pthread_mutex_unlock(&p->lock);
@@ -159,17 +157,20 @@ void pagedb_pool_stats_get(pagedb_pool *p, pagedb_pool_stats *out)
   for (pagedb_session *s = p->sessions; s != NULL; s = s->next)
     out->hits += atomic_load_explicit(&s->hits, memory_order_relaxed);
   for (private_set *s = p->sets; s != NULL; s = s->next) {
-    uint64_t n = atomic_load_explicit(&s->frames, memory_order_relaxed);
+    uint64_t n = private_pages(s);
+    uint64_t outside = atomic_load_explicit(&s->outside, memory_order_relaxed);
     out->private_pages += n;
     out->private_bytes += n << s->class;
+    *(s->purgeable ? &out->excess_bytes : &out->outside_bytes) += outside
+                                                                  << s->class;
+    out->private_excesses +=
+        atomic_load_explicit(&s->excesses, memory_order_relaxed);
     out->private_hits += atomic_load_explicit(&s->hits, memory_order_relaxed);
     out->private_misses +=
         atomic_load_explicit(&s->misses, memory_order_relaxed);
     out->private_table_bytes +=
         atomic_load_explicit(&s->table_bytes, memory_order_relaxed);
   }
-  out->outside_bytes = p->outside;
-  out->excess_bytes = p->excess;
   pthread_mutex_unlock(&p->lock);
 }
 

@@ -18,6 +18,12 @@
 ** Zhang et al., NSDI 2024. It differs from the textbook clock only in where new
 ** pages enter.)
 **
+** A hand that has come near the newest end would follow new pages for ever, and
+** a loop over more of them than it leaves behind it would never find one again,
+** whatever old pages nobody uses stand there. So after twice as many victims as
+** the ring is long it goes back to the oldest: no page that it passed is met
+** again before as many victims as the ring is long.
+**
 ** Everything here runs under pool->lock. Victims are reclaimed in batches: one
 ** heavy fence (pool_int.h, PINS) serves up to RECLAIM_BATCH frames.
 */
@@ -203,8 +209,7 @@ void frames_decommit(pagedb_pool *p, frame **f, unsigned n)
 
 void pool_note_over(pagedb_pool *p)
 {
-  int slow =
-      p->used > p->capacity || private_owed(p) != NULL ? POOL_OVER : POOL_FAST;
+  int slow = p->used > p->capacity ? POOL_OVER : POOL_FAST;
   if (atomic_load_explicit(&p->slow, memory_order_relaxed) != slow)
     atomic_store_explicit(&p->slow, slow, memory_order_relaxed);
 }
@@ -253,15 +258,6 @@ static frame *frame_commit(pagedb_pool *p, uint32_t class)
   frame *f = spare_get(p, class);
   if (f != NULL)
     p->used += bytes;
-  return f;
-}
-
-frame *frame_get_outside(pagedb_pool *p, uint32_t class)
-{
-  frame *f = p->free[class];
-  if (f == NULL)
-    return spare_get(p, class);
-  frame_unfree(p, f);
   return f;
 }
 
@@ -315,6 +311,13 @@ static int claimed_is_pinned(frame *f, uint32_t scan)
   return f->seen == scan || atomic_load(&f->pins) != 0;
 }
 
+/* What the hand met. */
+typedef struct meeting {
+  unsigned n, napart, unwritten;
+  frame *victim[RECLAIM_BATCH];
+  frame *apart[RECLAIM_BATCH]; /* private frames found pinned */
+} meeting;
+
 unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n)
 {
   unsigned freed = 0;
@@ -336,13 +339,28 @@ unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n)
 }
 
 /* What the hand does with the frame under it. */
-enum verdict { KEEP, VICTIM, UNWRITTEN };
+enum verdict { KEEP, VICTIM, UNWRITTEN, PINNED };
 enum { ENOUGH_UNWRITTEN = 256, ANY_CLASS = 0 };
+
+/* So many unwritten pages and no victim: a quarter of what there is in the ring
+** may be dirty before it is better to write than to take what is clean. */
+static unsigned enough_unwritten(const pagedb_pool *p)
+{
+  uint64_t quarter = p->ring_len / 4 + 1;
+  return quarter > ENOUGH_UNWRITTEN ? ENOUGH_UNWRITTEN : (unsigned)quarter;
+}
+
+static enum verdict private_judged(frame *f)
+{
+  if (private_put_apart(f))
+    return PINNED;
+  return !private_is_pinned(f->cell) && private_is_victim(f) ? VICTIM : KEEP;
+}
 
 static enum verdict hand_judges(frame *f, uint32_t scan)
 {
   if (f->state == FRAME_PRIVATE)
-    return private_is_victim(f) ? VICTIM : KEEP;
+    return private_judged(f);
   if (f->seen == scan || atomic_load(&f->pins) != 0)
     return KEEP;
   if (f->state == FRAME_ORPHAN)
@@ -358,47 +376,85 @@ static enum verdict hand_judges(frame *f, uint32_t scan)
   return f->dirty || f->writing ? UNWRITTEN : VICTIM;
 }
 
-/*
-** Move the hand until a batch of victims is found or it went round twice (the
-** first time round may have met nothing but reference bits), and reclaim
-** them. Freed frames of another class than `class` are retired, for their
-** bytes are what is needed; with ANY_CLASS, what exceeds the budget is. Returns
-** the number freed; *unwritten is how many dirty or writing pages were passed
-** over: after `enough` of them and no victim it is time to write instead.
-*/
-static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
-                              unsigned enough, unsigned *unwritten)
+/* Move the hand, *steps at most, until it has met `want` victims, a batch of
+** pinned private frames, or `enough` unwritten ones. */
+static void hand_walks(pagedb_pool *p, meeting *m, unsigned want,
+                       unsigned enough, uint64_t *steps)
 {
-  frame *victim[RECLAIM_BATCH];
-  unsigned n = 0, freed = 0;
   uint32_t scan = pins_scan(p);
-  *unwritten = 0;
-  for (uint64_t steps = 2 * p->ring_len; steps > 0 && n < want; steps--) {
+  m->n = m->napart = 0;
+  for (; *steps > 0 && m->n < want && m->napart < RECLAIM_BATCH; --*steps) {
     frame *f = p->hand;
     p->hand = f->ring.next;
+    if (f == p->head)
+      p->since_oldest = 0;
+    p->stats.hand_steps++;
     enum verdict v = hand_judges(f, scan);
-    if (v == UNWRITTEN && ++*unwritten == enough && n == 0)
+    if (v == PINNED)
+      m->apart[m->napart++] = f;
+    if (v == UNWRITTEN && ++m->unwritten >= enough)
       break;
     if (v != VICTIM)
       continue;
     /* The second time round may meet a frame again. */
     int again = 0;
-    for (unsigned i = 0; i < n; i++)
-      again |= victim[i] == f;
+    for (unsigned i = 0; i < m->n; i++)
+      again |= m->victim[i] == f;
     if (!again)
-      victim[n++] = f;
+      m->victim[m->n++] = f;
   }
-  freed = frames_reclaim(p, victim, n);
-  p->stats.evictions += freed;
+}
+
+/* Bytes of victims that are not for pages of `class` go back to the system. */
+static void retire_victims(pagedb_pool *p, uint32_t class, meeting *m)
+{
   unsigned retired = 0;
-  for (unsigned i = 0; i < n; i++)
-    if (victim[i]->state == FRAME_FREE &&
-        ((class != ANY_CLASS && victim[i]->slab->class != class) ||
+  for (unsigned i = 0; i < m->n; i++)
+    if (m->victim[i]->state == FRAME_FREE &&
+        ((class != ANY_CLASS && m->victim[i]->slab->class != class) ||
          p->used > p->capacity)) {
-      frame_unfree(p, victim[i]);
-      victim[retired++] = victim[i];
+      frame_unfree(p, m->victim[i]);
+      m->victim[retired++] = m->victim[i];
     }
-  frames_decommit(p, victim, retired);
+  frames_decommit(p, m->victim, retired);
+}
+
+/*
+** Move the hand until a batch of victims is reclaimed or it went round twice
+** (the first time round may have met nothing but reference bits). Private
+** frames that are pinned leave the ring on the way. Freed frames of another
+** class than `class` are retired, for their bytes are what is needed; with
+** ANY_CLASS, what exceeds the budget is. Returns the number freed; *unwritten
+** is how many dirty or writing pages were passed over: after `enough` of them
+** the hand stops, and without a victim by then it is time to write instead.
+*/
+static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
+                              unsigned enough, unsigned *unwritten)
+{
+  meeting m;
+  unsigned freed = 0;
+  uint64_t steps = 2 * p->ring_len;
+  m.unwritten = 0;
+  do {
+    if (steps > 2 * p->ring_len)
+      steps = 2 * p->ring_len;
+    hand_walks(p, &m, want, enough, &steps);
+    if (m.n + m.napart == 0)
+      break;
+    freed = frames_reclaim(p, m.victim, m.n);
+    /* One that was unpinned meanwhile may have been a victim, too. */
+    for (unsigned i = 0; i < m.napart; i++)
+      if (m.apart[i]->state == FRAME_PRIVATE)
+        private_look_again(p, m.apart[i]);
+  } while (freed == 0 && m.n + m.napart > 0 && m.unwritten < enough);
+  *unwritten = m.unwritten;
+  p->stats.evictions += freed;
+  p->since_oldest += freed;
+  if (p->since_oldest > 2 * p->ring_len && p->head != NULL) {
+    p->hand = p->head->ring.next;
+    p->since_oldest = 0;
+  }
+  retire_victims(p, class, &m);
   return freed;
 }
 
@@ -425,13 +481,13 @@ static int make_room(pagedb_session *s, uint32_t class)
   unsigned unwritten;
   unsigned wrote;
   unsigned want = to_batch(p->ring_len / 16);
-  if (hand_reclaims(p, class, want, ENOUGH_UNWRITTEN, &unwritten) > 0)
+  if (hand_reclaims(p, class, want, enough_unwritten(p), &unwritten) > 0)
     return PAGEDB_OK;
   if (unwritten > 0) {
     int err = flush_for_room(s, &wrote);
-    /* A store that cannot write must not keep others from being read: there may
-    ** be a clean page further on. */
-    if (err != PAGEDB_OK &&
+    /* A store that cannot write, or is writing, must not keep others from being
+    ** read: there may be a clean page further on. */
+    if ((err != PAGEDB_OK || wrote == 0) &&
         hand_reclaims(p, class, want, UINT_MAX, &unwritten) > 0)
       return PAGEDB_OK;
     if (err != PAGEDB_OK || wrote > 0)
@@ -450,7 +506,8 @@ static int make_room(pagedb_session *s, uint32_t class)
                           "unpin pages or enlarge the pool");
 }
 
-frame *frame_ready(pagedb_pool *p, uint32_t class)
+/* A frame without evicting anything, or NULL. */
+static frame *frame_ready(pagedb_pool *p, uint32_t class)
 {
   do {
     frame *f;
@@ -473,7 +530,8 @@ frame *frame_get_clean(pagedb_pool *p, uint32_t class)
   unsigned unwritten;
   unsigned want = to_batch(p->ring_len / 16);
   frame *f = frame_ready(p, class);
-  while (f == NULL && hand_reclaims(p, class, want, UINT_MAX, &unwritten) > 0)
+  while (f == NULL &&
+         hand_reclaims(p, class, want, ENOUGH_UNWRITTEN, &unwritten) > 0)
     f = frame_ready(p, class);
   return f;
 }
@@ -500,9 +558,12 @@ int frames_shrink(pagedb_session *s)
     unsigned wrote = 0;
     uint64_t over = p->used - p->capacity;
     unsigned want = p->hand == NULL ? 1 : to_batch(over / frame_bytes(p->hand));
-    if (hand_reclaims(p, ANY_CLASS, want, ENOUGH_UNWRITTEN, &unwritten) > 0)
+    if (hand_reclaims(p, ANY_CLASS, want, enough_unwritten(p), &unwritten) > 0)
       continue;
     int err = unwritten > 0 ? flush_for_room(s, &wrote) : PAGEDB_OK;
+    if (wrote == 0 && unwritten > 0 &&
+        hand_reclaims(p, ANY_CLASS, want, UINT_MAX, &unwritten) > 0)
+      continue;
     if (err != PAGEDB_OK || wrote == 0) {
       pool_note_over(p);
       return err;

@@ -34,8 +34,7 @@
 **   ORPHAN    entry lost (invalidated) while perhaps pinned; in the ring until
 **             the hand finds it unpinned. Its owner stays named, and is not
 **             closed before the orphan is gone
-**   PRIVATE   belongs to a private set; in the ring, unless its cell says apart
-**             or its set is not purgeable
+**   PRIVATE   belongs to a private set; in the ring, unless it is aside
 **
 ** A RESIDENT frame may be dirty (changed since the last copy was taken for a
 ** write) and writing (a copy is on its way). It is on its owner's unwritten
@@ -123,7 +122,7 @@ struct frame {
   };
   uint64_t page;
   _Atomic uint64_t lsn;  /* written under the exclusive latch */
-  frame_link ring;       /* RESIDENT, ORPHAN, most PRIVATE */
+  frame_link ring;       /* RESIDENT, ORPHAN, PRIVATE unless aside */
   frame_link list;       /* spare, free, or the owner's unwritten list */
   _Atomic uint32_t pins; /* pins that found no slot */
   _Atomic uint32_t latch;
@@ -133,6 +132,7 @@ struct frame {
   uint8_t state;
   _Atomic uint8_t dirty;
   uint8_t writing;
+  uint8_t aside; /* PRIVATE: found pinned, and out of the ring */
   slab *slab;
 };
 
@@ -194,9 +194,7 @@ struct pagedb_pool {
 
   uint64_t capacity;
   uint64_t used;
-  uint64_t excess;  /* of private sets, beyond the budget: not in used */
-  uint64_t outside; /* of private sets that are not purgeable: not in used */
-  slab **unit;      /* per 64 KiB of the arena: the slab there, or NULL */
+  slab **unit; /* per 64 KiB of the arena: the slab there, or NULL */
   uint32_t units;
   uint32_t next_unit;
   slab *slabs[CLASS_MAX + 1];
@@ -208,11 +206,14 @@ struct pagedb_pool {
   frame *head;
   frame *hand;
   uint64_t ring_len;
+  uint64_t since_oldest; /* victims since the hand was there */
   uint32_t scans;
 
   pagedb_owner *owners;
   pagedb_session *sessions;
   private_set *sets;
+  uint64_t pinned;     /* bytes of private frames, when last counted */
+  unsigned pinned_age; /* gets until they are counted again */
   unsigned in_limbo;
   node *limbo; /* unlinked table nodes that a hit may still look at */
 
@@ -221,15 +222,8 @@ struct pagedb_pool {
 
   /* Read at every pin of a private frame: on cache lines of its own. */
   unsigned char before[64];
-  _Atomic int slow; /* pool_slow */
+  _Atomic int slow; /* POOL_FAST ... (private.h) */
   unsigned char after[64];
-};
-
-/* Why private frames are to be pinned and unpinned slowly. */
-enum pool_slow {
-  POOL_FAST,
-  POOL_OVER, /* used > capacity, or excess that others owe (private_owed) */
-  POOL_FORKED
 };
 
 static inline frame *frame_at(const pagedb_pool *p, uint32_t loc)
@@ -313,12 +307,8 @@ void table_free(pagedb_owner *o);
 ** whatever was looked at before must be looked at again.
 */
 int frame_get(pagedb_session *s, uint32_t class, frame **out);
-/* Under the lock, never released: the same, or NULL. _ready evicts nothing,
-** _clean writes nothing. */
-frame *frame_ready(pagedb_pool *p, uint32_t class);
+/* Under the lock, never released: the same without writing, or NULL. */
 frame *frame_get_clean(pagedb_pool *p, uint32_t class);
-/* Under the lock: a frame whose bytes are not in p->used; NULL: no memory. */
-frame *frame_get_outside(pagedb_pool *p, uint32_t class);
 /* Under the lock: back to the free list. */
 void frame_put(pagedb_pool *p, frame *f);
 /* Under the lock: a frame whose bytes are not in p->used (any more) is free, if
@@ -343,8 +333,8 @@ unsigned frames_reclaim(pagedb_pool *p, frame **f, unsigned n);
 /* Under the lock: give frames back until used <= capacity, as far as pins and
 ** dirty pages allow. May release the lock. */
 int frames_shrink(pagedb_session *s);
-/* Under the lock, after used, capacity or excess changed otherwise than by a
-** get within the budget. */
+/* Under the lock, after used or capacity changed otherwise than by a get within
+** the budget. */
 void pool_note_over(pagedb_pool *p);
 void frames_free(pagedb_pool *p);
 
@@ -374,13 +364,12 @@ int discard_pages(pagedb_owner *o, uint64_t first, int orphans);
 
 /* -------------------------------------------------------- pool_private.c */
 
-/* Under the lock: excess becomes budget, as far as there is room. */
-void private_settle(private_set *s);
-/* Under the lock: a set that has excess and not its share of the budget; NULL:
-** none. */
-private_set *private_owed(const pagedb_pool *p);
-/* What the hand does with a private frame: look (and take its reference bit),
-** claim, look again after the fence, and let go or take. */
+/* What the hand does with a private frame. One that is pinned: set it apart (1;
+** 0: it is not pinned, or is apart already), and after the fence put it aside
+** if it still is. Else: take its reference bit; claim; look again after the
+** fence, and let go or take. */
+int private_put_apart(frame *f);
+void private_look_again(pagedb_pool *p, frame *f);
 int private_is_victim(frame *f);
 void private_claim(frame *f);
 int private_claimed_is_pinned(frame *f);

@@ -1,26 +1,22 @@
 /*
 ** pool_private.c - private frames: how they are got, taken by the hand, and
-** given back (private.h). Everything here runs under pool->lock but the pins
-** themselves.
+** given back (private.h).
 **
-** A private frame that was got within the budget is in the clock's ring; others
-** are APART, so that the hand does not walk over what it cannot have. Excess is
-** a number of the set, not a property of a frame: whichever frame of the set
-** goes next pays it back, and while there is any no frame of the set is
-** unpinned. A frame apart that outlives the excess enters the ring when it is
-** unpinned.
+** Frames of the budget are the pool's: what is done to them is done under
+** pool->lock. They are in the clock's ring, but those that the hand met pinned:
+** these are ASIDE until they are unpinned.
 **
-** Where addresses of the arena or memory for a slab are out, a frame that must
-** be had is LOOSE: memory of its own, in no slab, in no ring.
+** Pages outside of the budget are the set's own. They stand in chunks, mappings
+** that grow with what the set has outside, and need neither the lock nor
+** anything else of the pool: a memory database takes none of its addresses, and
+** goes on in a forked child. A chunk without a page goes back to the system,
+** but for a small one, so that a page that comes and goes makes no mapping each
+** time.
 */
 #include <stdlib.h>
+#include <string.h>
 
 #include "pool_int.h"
-
-typedef struct loose {
-  frame frame;
-  void *data;
-} loose;
 
 static uint64_t set_bytes(const private_set *s)
 {
@@ -31,14 +27,137 @@ static uint64_t set_bytes(const private_set *s)
 ** ever, its frames are not there. */
 static int is_forked(const private_set *s)
 {
-  return atomic_load(s->slow) == POOL_FORKED;
+  return atomic_load_explicit(s->slow, memory_order_relaxed) == POOL_FORKED;
 }
 
-/* Under the lock: add to a count that its user reads without it. */
+/* Add to a number that has one writer, or whose writers hold the lock. */
 static void count_add(_Atomic uint32_t *n, int by)
 {
   uint32_t v = atomic_load_explicit(n, memory_order_relaxed);
   atomic_store_explicit(n, v + (uint32_t)by, memory_order_relaxed);
+}
+
+static uint32_t value(const _Atomic uint32_t *n)
+{
+  return atomic_load_explicit(n, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------- chunks */
+
+struct private_chunk {
+  private_chunk *next, *prev; /* of the set's open or full ones */
+  unsigned char *memory;
+  size_t bytes;
+  uint16_t places, used, live; /* all; taken once; taken now */
+  uint16_t free; /* place + 1; the next one stands in its memory */
+};
+
+enum {
+  CHUNK_LEAST = 1 << 16,
+  CHUNK_KEPT = 1 << 20,
+  CHUNK_MOST = 1 << 24, /* places of 512 bytes still fit a cell */
+  CHUNK_BEHIND = 4096   /* may be read behind the last page */
+};
+
+static void chunk_unlink(private_chunk **list, private_chunk *k)
+{
+  if (k->prev != NULL)
+    k->prev->next = k->next;
+  else
+    *list = k->next;
+  if (k->next != NULL)
+    k->next->prev = k->prev;
+}
+
+static void chunk_push(private_chunk **list, private_chunk *k)
+{
+  k->prev = NULL;
+  k->next = *list;
+  if (k->next != NULL)
+    k->next->prev = k;
+  *list = k;
+}
+
+static void chunk_free(private_chunk **list, private_chunk *k)
+{
+  chunk_unlink(list, k);
+  os_release(k->memory, k->bytes);
+  free(k);
+}
+
+/* An eighth of what the set has outside, within limits. */
+static private_chunk *chunk_new(private_set *s)
+{
+  uint64_t bytes = CHUNK_LEAST, wanted = value(&s->outside) * set_bytes(s) / 8;
+  while (bytes < CHUNK_MOST && bytes < wanted)
+    bytes *= 2;
+  if (bytes < set_bytes(s))
+    bytes = set_bytes(s);
+  private_chunk *k = calloc(1, sizeof *k);
+  if (k == NULL)
+    return NULL;
+  k->places = (uint16_t)(bytes >> s->class);
+  k->bytes = (size_t)bytes + CHUNK_BEHIND;
+  k->memory = os_map(k->bytes);
+  if (k->memory == NULL) {
+    free(k);
+    return NULL;
+  }
+  chunk_push(&s->open, k);
+  return k;
+}
+
+static unsigned char *place_at(const private_set *s, const private_chunk *k,
+                               uint16_t place)
+{
+  return k->memory + ((size_t)(place - 1) << s->class);
+}
+
+/* A page outside of the budget; NULL: no memory. */
+static void *outside_get(private_set *s, private_cell *c)
+{
+  private_chunk *k = s->open;
+  if (k == NULL && (k = chunk_new(s)) == NULL)
+    return NULL;
+  c->chunk = k;
+  c->place = k->free;
+  if (k->free != 0)
+    memcpy(&k->free, place_at(s, k, c->place), sizeof k->free);
+  else
+    c->place = ++k->used;
+  if (++k->live == k->places) {
+    chunk_unlink(&s->open, k);
+    chunk_push(&s->full, k);
+  }
+  count_add(&s->outside, 1);
+  if (s->purgeable)
+    private_count(&s->excesses);
+  return place_at(s, k, c->place);
+}
+
+static void outside_drop(private_set *s, private_cell *c)
+{
+  private_chunk *k = c->chunk;
+  if (k->live-- == k->places) {
+    chunk_unlink(&s->full, k);
+    chunk_push(&s->open, k);
+  }
+  memcpy(place_at(s, k, c->place), &k->free, sizeof k->free);
+  k->free = c->place;
+  count_add(&s->outside, -1);
+  if (k->live == 0 &&
+      (k->bytes > CHUNK_KEPT || k->next != NULL || k->prev != NULL))
+    chunk_free(&s->open, k);
+}
+
+static void empty_chunks_free(private_set *s)
+{
+  private_chunk *next;
+  for (private_chunk *k = s->open; k != NULL; k = next) {
+    next = k->next;
+    if (k->live == 0)
+      chunk_free(&s->open, k);
+  }
 }
 
 /* --------------------------------------------------------------------- set */
@@ -69,6 +188,7 @@ int private_open(pagedb_pool *p, private_set *s, uint32_t page_size,
 void private_close(private_set *s)
 {
   pagedb_pool *p = s->pool;
+  empty_chunks_free(s);
   if (is_forked(s))
     return;
   pthread_mutex_lock(&p->lock);
@@ -78,182 +198,162 @@ void private_close(private_set *s)
     p->sets = s->next;
   if (s->next != NULL)
     s->next->prev = s->prev;
+  p->pinned -= s->counted * set_bytes(s);
   p->stats.private_hits += atomic_load(&s->hits);
   p->stats.private_misses += atomic_load(&s->misses);
+  p->stats.private_excesses += atomic_load(&s->excesses);
   pthread_mutex_unlock(&p->lock);
 }
 
 /* --------------------------------------------------------------------- get */
 
-/* A set with its share of a full budget has to live on its own pages. */
-static int has_its_share(const private_set *s)
+/* Frames of the budget that the set has pinned. What another thread reads here
+** may be apart by what its owner does at the moment. */
+static uint32_t count_pinned(const private_set *s)
 {
-  uint64_t inside = atomic_load(&s->frames) - atomic_load(&s->excess);
-  return (inside + 1) * set_bytes(s) > s->pool->capacity / 4 * 3;
+  int64_t n = (int64_t)private_pinned(s) - value(&s->outside);
+  return n < 0 ? 0 : n > value(&s->frames) ? value(&s->frames) : (uint32_t)n;
 }
 
-/* A frame in the budget, or NULL. */
-static frame *get_inside(private_set *s)
+/* Ask every set what it has pinned: not at every get, but once in as many as a
+** batch of victims has, less in a small pool. */
+static void pinned_count(pagedb_pool *p)
+{
+  if (p->pinned_age > 0) {
+    p->pinned_age--;
+    return;
+  }
+  uint64_t batch = p->ring_len / 128;
+  p->pinned_age = batch > RECLAIM_BATCH ? RECLAIM_BATCH : (unsigned)batch;
+  p->pinned = 0;
+  for (private_set *s = p->sets; s != NULL; s = s->next) {
+    s->counted = s->purgeable ? count_pinned(s) : 0;
+    p->pinned += s->counted * set_bytes(s);
+  }
+}
+
+/* The set has three quarters of what the others have not pinned. */
+static int has_its_share(private_set *s)
 {
   pagedb_pool *p = s->pool;
-  frame *f = frame_ready(p, s->class);
-  if (f == NULL && !has_its_share(s))
-    f = frame_get_clean(p, s->class);
-  if (f != NULL)
-    frame_enter(p, f);
-  return f;
+  pinned_count(p);
+  uint64_t others = p->pinned - s->counted * set_bytes(s);
+  uint64_t left = p->capacity > others ? p->capacity - others : 0;
+  return ((uint64_t)value(&s->frames) + 1) * set_bytes(s) > left / 4 * 3;
 }
 
-static frame *loose_new(private_set *s)
+static void cell_begin(private_set *s, private_cell *c)
 {
-  uint64_t bytes = set_bytes(s);
-  loose *l = calloc(1, sizeof *l);
-  if (l == NULL)
-    return NULL;
-  l->data = os_aligned_alloc(bytes < 4096 ? bytes : 4096, bytes + 16);
-  if (l->data != NULL)
-    return &l->frame;
-  free(l);
-  return NULL;
-}
-
-/* A frame that is not in the budget; NULL: no memory. */
-static frame *get_outside(private_set *s)
-{
-  frame *f = frame_get_outside(s->pool, s->class);
-  if (f == NULL)
-    f = loose_new(s);
-  if (f == NULL)
-    return NULL;
-  if (s->purgeable) {
-    count_add(&s->excess, 1);
-    s->pool->excess += set_bytes(s);
-    s->pool->stats.private_excesses++;
-  } else {
-    s->pool->outside += set_bytes(s);
-  }
-  return f;
-}
-
-static void *cell_fill(private_set *s, private_cell *c, frame *f)
-{
-  int is_loose = f->slab == NULL;
-  f->state = FRAME_PRIVATE;
-  f->cell = c;
-  f->set = s;
-  c->frame = f;
   atomic_store_explicit(&c->pinned, 1, memory_order_relaxed);
   atomic_store_explicit(&c->used, 0, memory_order_relaxed);
   atomic_store_explicit(&c->claim, PRIVATE_FREE, memory_order_relaxed);
-  count_add(&s->frames, 1);
-  return is_loose ? ((loose *)(void *)f)->data : frame_data(s->pool, f->loc);
+  /* Excess is not to stay when it is unpinned. */
+  atomic_store_explicit(&c->apart, s->purgeable && c->place != 0,
+                        memory_order_relaxed);
+  private_count(&s->pins);
+}
+
+/* A frame of the budget, in the ring; NULL: none within the set's share. */
+static void *inside_get(private_set *s, private_cell *c)
+{
+  pagedb_pool *p = s->pool;
+  frame *f = NULL;
+  pthread_mutex_lock(&p->lock);
+  if (!has_its_share(s))
+    f = frame_get_clean(p, s->class);
+  if (f != NULL) {
+    f->state = FRAME_PRIVATE;
+    f->cell = c;
+    f->set = s;
+    f->aside = 0;
+    c->frame = f;
+    c->place = 0;
+    cell_begin(s, c);
+    count_add(&s->frames, 1);
+    frame_enter(p, f);
+  }
+  pthread_mutex_unlock(&p->lock);
+  return f == NULL ? NULL : frame_data(p, f->loc);
 }
 
 void *private_get(private_set *s, private_cell *c, private_need need)
 {
   void *data = NULL;
-  if (is_forked(s))
-    return NULL;
-  pthread_mutex_lock(&s->pool->lock);
-  frame *f = s->purgeable ? get_inside(s) : NULL;
-  c->apart = s->purgeable && f == NULL;
-  if (f == NULL && (need == PRIVATE_MUST || !s->purgeable))
-    f = get_outside(s);
-  if (f != NULL)
-    data = cell_fill(s, c, f);
-  if (c->apart)
-    pool_note_over(s->pool);
-  pthread_mutex_unlock(&s->pool->lock);
+  if (s->purgeable && !is_forked(s))
+    data = inside_get(s, c);
+  if (data != NULL || (s->purgeable && need == PRIVATE_MAY))
+    return data;
+  data = outside_get(s, c);
+  if (data != NULL)
+    cell_begin(s, c);
   return data;
 }
 
 /* -------------------------------------------------------------------- drop */
 
-void private_settle(private_set *s)
+/* Under the lock: drop a frame of the budget that was not taken. 1: its memory
+** is still to go back to the system. */
+static int inside_drop(private_set *s, frame *f, int give_back)
 {
   pagedb_pool *p = s->pool;
-  while (atomic_load(&s->excess) > 0 && p->used + set_bytes(s) <= p->capacity) {
-    count_add(&s->excess, -1);
-    p->excess -= set_bytes(s);
-    p->used += set_bytes(s);
-  }
-}
-
-private_set *private_owed(const pagedb_pool *p)
-{
-  private_set *s = p->excess == 0 ? NULL : p->sets;
-  while (s != NULL && (atomic_load(&s->excess) == 0 || has_its_share(s)))
-    s = s->next;
-  return s;
-}
-
-/* Room is first for the excess of those who have it only because others had
-** everything pinned. */
-static void pay_debts(pagedb_pool *p)
-{
-  private_set *s = private_owed(p);
-  while (s != NULL && p->used + set_bytes(s) <= p->capacity) {
-    private_settle(s);
-    s = private_owed(p);
-  }
-}
-
-/* The frame's bytes leave the account in which they stand. */
-static void bytes_leave(private_set *s)
-{
-  pagedb_pool *p = s->pool;
-  if (!s->purgeable) {
-    p->outside -= set_bytes(s);
-  } else if (atomic_load(&s->excess) > 0) {
-    count_add(&s->excess, -1);
-    p->excess -= set_bytes(s);
-  } else {
-    p->used -= set_bytes(s);
-  }
-}
-
-/* Drop a frame. 1: its memory is still to go back to the system. */
-static int drop_one(private_set *s, private_cell *c, int give_back)
-{
-  pagedb_pool *p = s->pool;
-  frame *f = c->frame;
-  if (atomic_load(&c->claim) == PRIVATE_TAKEN)
-    return 0;
-  bytes_leave(s);
+  p->used -= set_bytes(s);
   count_add(&s->frames, -1);
-  pay_debts(p);
-  if (f->slab == NULL) {
-    os_aligned_free(((loose *)(void *)f)->data);
-    free(f);
-    return 0;
-  }
-  if (s->purgeable && !c->apart)
+  if (!f->aside)
     frame_leave(p, f);
   return give_back || !frame_return(p, f);
 }
 
-void private_drop(private_set *s, private_cell **c, unsigned n, int give_back)
+/* Of c[0..n): drop the frames of the budget, up to some; how many were looked
+** at. */
+static unsigned drop_some(private_set *s, private_cell *const *c, unsigned n,
+                          int give_back)
 {
-  pagedb_pool *p = s->pool;
   frame *gone[64];
-  unsigned many = 0;
-  if (is_forked(s))
-    return;
-  pthread_mutex_lock(&p->lock);
-  for (unsigned i = 0; i < n; i++) {
-    if (drop_one(s, c[i], give_back))
+  unsigned many = 0, i = 0;
+  for (; i < n && many < sizeof gone / sizeof gone[0]; i++)
+    if (c[i]->place == 0 && atomic_load(&c[i]->claim) != PRIVATE_TAKEN &&
+        inside_drop(s, c[i]->frame, give_back))
       gone[many++] = c[i]->frame;
-    if (many == sizeof gone / sizeof gone[0] || i == n - 1) {
-      frames_decommit(p, gone, many);
-      many = 0;
-    }
+  frames_decommit(s->pool, gone, many);
+  return i;
+}
+
+/* In a forked child there is nothing to give back. */
+static void drop_forked(private_set *s, private_cell *const *c, unsigned n)
+{
+  for (unsigned i = 0; i < n; i++)
+    if (c[i]->place == 0 && atomic_load(&c[i]->claim) != PRIVATE_TAKEN)
+      count_add(&s->frames, -1);
+}
+
+void private_drop(private_set *s, private_cell *const *c, unsigned n,
+                  int give_back)
+{
+  unsigned inside = 0;
+  for (unsigned i = 0; i < n; i++) {
+    if (private_is_pinned(c[i]))
+      private_count(&s->unpins);
+    if (c[i]->place != 0)
+      outside_drop(s, c[i]);
+    else
+      inside++;
   }
-  pool_note_over(p);
-  pthread_mutex_unlock(&p->lock);
+  if (inside == 0)
+    return;
+  if (is_forked(s)) {
+    drop_forked(s, c, n);
+    return;
+  }
+  pthread_mutex_lock(&s->pool->lock);
+  for (unsigned i = 0; i < n;)
+    i += drop_some(s, c + i, n - i, give_back);
+  pool_note_over(s->pool);
+  pthread_mutex_unlock(&s->pool->lock);
 }
 
 void private_trim(private_set *s)
 {
+  empty_chunks_free(s);
   if (is_forked(s))
     return;
   pthread_mutex_lock(&s->pool->lock);
@@ -266,39 +366,43 @@ void private_trim(private_set *s)
 int private_pin_slowly(private_set *s, private_cell *c)
 {
   int here = 0;
-  if (!is_forked(s)) {
+  if (c->place != 0) {
+    here = 1;
+  } else if (is_forked(s)) {
+    /* As if the hand had taken it. */
+    if (atomic_load(&c->claim) != PRIVATE_TAKEN)
+      count_add(&s->frames, -1);
+    atomic_store(&c->claim, PRIVATE_TAKEN);
+  } else {
     pthread_mutex_lock(&s->pool->lock);
     here = atomic_load(&c->claim) == PRIVATE_FREE;
     pthread_mutex_unlock(&s->pool->lock);
   }
-  if (!here)
+  if (here)
+    private_count(&s->pins);
+  else
     atomic_store_explicit(&c->pinned, 0, memory_order_relaxed);
   return here;
-}
-
-/* Under the lock: whether an unpinned frame of the set may stay. */
-static int may_keep(private_set *s, const private_cell *c)
-{
-  private_settle(s);
-  return atomic_load(&s->excess) == 0 && s->pool->used <= s->pool->capacity &&
-         private_owed(s->pool) == NULL && c->frame->slab != NULL;
 }
 
 int private_unpin_slowly(private_set *s, private_cell *c)
 {
   pagedb_pool *p = s->pool;
   int keep = 1;
-  if (s->purgeable && !is_forked(s)) {
-    pthread_mutex_lock(&p->lock);
-    keep = may_keep(s, c);
-    if (keep && c->apart) {
+  if (c->place != 0)
+    return !s->purgeable;
+  if (is_forked(s))
+    return 0;
+  pthread_mutex_lock(&p->lock);
+  if (atomic_load(&c->claim) != PRIVATE_TAKEN) {
+    if (c->frame->aside) {
+      c->frame->aside = 0;
       frame_enter(p, c->frame);
-      c->apart = 0;
     }
-    pthread_mutex_unlock(&p->lock);
+    atomic_store(&c->apart, 0);
+    keep = p->used <= p->capacity;
   }
-  if (keep)
-    atomic_store_explicit(&c->pinned, 0, memory_order_release);
+  pthread_mutex_unlock(&p->lock);
   return keep;
 }
 
@@ -306,7 +410,26 @@ int private_unpin_slowly(private_set *s, private_cell *c)
 
 int private_is_victim(frame *f)
 {
-  return !private_is_pinned(f->cell) && !private_was_touched(f->cell);
+  return !private_was_touched(f->cell);
+}
+
+int private_put_apart(frame *f)
+{
+  if (!private_is_pinned(f->cell) || atomic_load(&f->cell->apart))
+    return 0;
+  atomic_store(&f->cell->apart, 1);
+  return 1;
+}
+
+void private_look_again(pagedb_pool *p, frame *f)
+{
+  if (atomic_load(&f->cell->pinned)) {
+    frame_leave(p, f);
+    f->aside = 1;
+    p->stats.private_aside++;
+  } else {
+    atomic_store(&f->cell->apart, 0);
+  }
 }
 
 void private_claim(frame *f)

@@ -199,21 +199,40 @@ static void slot_fill(page_table *t, slot new)
   t->slots[i] = new;
 }
 
-/* Half full is when it is time to grow; without memory for that, full but for
-** one slot is the end. */
-int page_table_reserve(page_table *t)
+static uint32_t slot_bits(const page_table *t)
+{
+  return 32 + LINE_BITS - t->shift;
+}
+
+/* Into 1 << bits slots; 0: no memory for them. */
+static int page_table_resize(page_table *t, uint32_t bits)
 {
   page_table old = *t;
-  uint32_t bits = 32 + LINE_BITS + 1 - old.shift;
-  if (t->entries < t->mask / 2)
-    return 1;
   if (bits > MAX_SLOT_BITS || !slots_alloc(t, bits))
-    return t->entries + 1 < t->mask;
+    return 0;
   for (uint32_t i = 0; i <= old.mask; i++)
     if (old.slots[i].number != 0)
       slot_fill(t, old.slots[i]);
   page_table_free(&old);
   return 1;
+}
+
+/* Half full is when it is time to grow; without memory for that, full but for
+** one slot is the end. */
+int page_table_reserve(page_table *t)
+{
+  return t->entries < t->mask / 2 || page_table_resize(t, slot_bits(t) + 1) ||
+         t->entries + 1 < t->mask;
+}
+
+/* Without memory for a smaller one it stays. */
+void page_table_trim(page_table *t)
+{
+  uint32_t bits = FIRST_SLOT_BITS;
+  while (((uint32_t)1 << bits) / 4 < t->entries)
+    bits++;
+  if (bits + 1 < slot_bits(t))
+    page_table_resize(t, bits);
 }
 
 void page_table_add(page_table *t, uint32_t key, const page *p)

@@ -128,6 +128,8 @@ typedef struct page_table {
 int page_table_init(page_table *t);
 /* Make room for one more entry; 0: no memory for it. */
 int page_table_reserve(page_table *t);
+/* Give back what a table of the entries that are left does not need. */
+void page_table_trim(page_table *t);
 /* The key is not there, and room was reserved. */
 void page_table_add(page_table *t, uint32_t key, const page *p);
 /* The key is there. */

@@ -14,14 +14,20 @@
 ** again since it came gets a second chance), without any lock. Under
 ** it, it asks the pool, whose hand takes from whoever has it. A page that is
 ** unpinned while the cache exceeds its cache_size, or the pool its budget, goes
-** at once.
+** at once. Pages that its own hand meets pinned are PARKED, apart from its
+** clock, until they are unpinned: a search passes over each of them once.
+**
+** A memory database has nothing to replace: SQLite's hard heap limit is its
+** limit.
 **
 ** createFlag 1 is answered with NULL when nine tenths of cache_size are pinned,
-** as by SQLite's built-in cache: that is what makes SQLite spill. createFlag 2
-** fails when memory is out.
+** as by SQLite's built-in cache, and when the cache has its share of the pool
+** pinned (private.h): that is what makes SQLite spill. createFlag 2 fails when
+** memory is out.
 **
-** A forked child has no use of its parent's caches, whose pages are gone there
-** (private.h); it may close them.
+** In a forked child a memory database goes on with its pages, which were not in
+** the pool. Any other cache of the parent's has lost its unpinned ones (SQLite
+** forbids its use there, but not that it is closed).
 */
 #include <string.h>
 
@@ -32,27 +38,36 @@
 /* Rare paths stay out of the way of hits. */
 #define NOT_INLINE __attribute__((noinline))
 
+/* Pages in the order in which they came, round. */
+typedef struct ring {
+  page *newest; /* newest->newer is the oldest */
+  page *hand;
+  uint32_t n;
+} ring;
+
+enum { IN_CLOCK, PARKED }; /* cell.mark */
+
 typedef struct cache {
   private_set set; /* first: what a hit looks at */
   page_table table;
-  uint32_t pins, unpins; /* pages pinned now: the difference. Two numbers, for
-                            one would make each call wait for the one before */
-  uint32_t most;         /* cache_size, pages */
-  uint32_t most_pinned;  /* from then on createFlag 1 means no */
-  uint32_t max_key;      /* no larger key is in the table */
-  page *newest;          /* ring; newest->newer is the oldest */
-  page *hand;
+  uint32_t most;        /* cache_size, pages */
+  uint32_t most_pinned; /* from then on createFlag 1 means no */
+  uint32_t max_key;     /* no larger key is in the table */
+  ring clock;
+  ring parked;
   page_store pages;
 } cache;
 
 static struct {
   pagedb_pool *(*pool)(void);
+  uint64_t (*room)(void);
   _Atomic int active; /* how many SQLites have begun with it */
 } global;
 
-void pcache_setup(pagedb_pool *(*pool)(void))
+void pcache_setup(pagedb_pool *(*pool)(void), uint64_t (*room)(void))
 {
   global.pool = pool;
+  global.room = room;
 }
 
 int pcache_is_active(void)
@@ -60,26 +75,9 @@ int pcache_is_active(void)
   return atomic_load(&global.active) > 0;
 }
 
-static inline uint32_t frames_of(const cache *c)
-{
-  return atomic_load_explicit(&c->set.frames, memory_order_relaxed);
-}
-
-static inline uint32_t pinned_of(const cache *c)
-{
-  return c->pins - c->unpins;
-}
-
 static inline page *page_of(sqlite3_pcache_page *p)
 {
   return (page *)(void *)p;
-}
-
-static inline void count(_Atomic uint64_t *n)
-{
-  /* One writer: no read-modify-write is needed for others to read it whole. */
-  uint64_t v = atomic_load_explicit(n, memory_order_relaxed);
-  atomic_store_explicit(n, v + 1, memory_order_relaxed);
 }
 
 static void note_table_bytes(cache *c)
@@ -90,34 +88,47 @@ static void note_table_bytes(cache *c)
 
 /* --------------------------------------------------------------- the clock */
 
-static void ring_enter(cache *c, page *p)
+static void ring_enter(ring *g, page *p)
 {
   page_rest *r = rest_of(p);
-  if (c->newest == NULL) {
+  if (g->newest == NULL) {
     r->newer = r->older = p;
-    c->hand = p;
+    g->hand = p;
   } else {
-    r->older = c->newest;
-    r->newer = rest_of(c->newest)->newer;
+    r->older = g->newest;
+    r->newer = rest_of(g->newest)->newer;
     rest_of(r->newer)->older = p;
-    rest_of(c->newest)->newer = p;
+    rest_of(g->newest)->newer = p;
   }
-  c->newest = p;
+  g->newest = p;
+  g->n++;
 }
 
-static void ring_leave(cache *c, page *p)
+static void ring_leave(ring *g, page *p)
 {
   page_rest *r = rest_of(p);
-  if (r->newer == p) {
-    c->newest = c->hand = NULL;
+  if (--g->n == 0) {
+    g->newest = g->hand = NULL;
     return;
   }
-  if (c->hand == p)
-    c->hand = r->newer;
-  if (c->newest == p)
-    c->newest = r->older;
+  if (g->hand == p)
+    g->hand = r->newer;
+  if (g->newest == p)
+    g->newest = r->older;
   rest_of(r->older)->newer = r->newer;
   rest_of(r->newer)->older = r->older;
+}
+
+static ring *ring_of(cache *c, const page *p)
+{
+  return p->cell.mark == PARKED ? &c->parked : &c->clock;
+}
+
+static void move_to(cache *c, page *p, uint8_t mark)
+{
+  ring_leave(ring_of(c, p), p);
+  p->cell.mark = mark;
+  ring_enter(ring_of(c, p), p);
 }
 
 /* ---------------------------------------------------------- pages that leave */
@@ -126,7 +137,7 @@ static void ring_leave(cache *c, page *p)
 static void page_forget(cache *c, page *p)
 {
   page_table_remove(&c->table, rest_of(p)->key);
-  ring_leave(c, p);
+  ring_leave(ring_of(c, p), p);
   page_free(&c->pages, p);
 }
 
@@ -151,7 +162,6 @@ static void leave_flush(cache *c, leaving *l)
 ** for it. */
 static void leave(cache *c, leaving *l, page *p)
 {
-  c->unpins += (uint32_t)private_is_pinned(&p->cell);
   l->page[l->n] = p;
   l->cell[l->n++] = &p->cell;
   if (l->n == sizeof l->page / sizeof l->page[0])
@@ -172,17 +182,19 @@ static int is_taken(page *p)
   return atomic_load(&p->cell.claim) == PRIVATE_TAKEN;
 }
 
-/* Forget the headers of pages that the pool took. */
+/* Forget the headers of pages that the pool took. A parked page is pinned, and
+** was not. */
 static void sweep(cache *c)
 {
-  page *p = c->newest;
-  for (uint32_t n = c->table.entries; n > 0; n--) {
+  page *p = c->clock.newest;
+  for (uint32_t n = c->clock.n; n > 0; n--) {
     page *older = rest_of(p)->older;
     if (is_taken(p))
       page_forget(c, p);
     p = older;
   }
   page_store_trim(&c->pages);
+  page_table_trim(&c->table);
   note_table_bytes(c);
 }
 
@@ -192,17 +204,17 @@ static void sweep(cache *c)
 */
 static page *victim(cache *c)
 {
-  for (uint64_t n = 2 * (uint64_t)c->table.entries;
-       n > 0 && frames_of(c) > pinned_of(c); n--) {
-    page *p = c->hand;
-    c->hand = rest_of(p)->newer;
-    if (private_is_pinned(&p->cell) || private_was_touched(&p->cell))
+  for (uint64_t n = 2 * (uint64_t)c->clock.n; n > 0 && c->clock.n > 0; n--) {
+    page *p = c->clock.hand;
+    c->clock.hand = rest_of(p)->newer;
+    if (private_is_pinned(&p->cell))
+      move_to(c, p, PARKED);
+    else if (private_was_touched(&p->cell))
       continue;
-    if (private_pin(&c->set, &p->cell)) {
-      c->pins++;
+    else if (private_pin(&c->set, &p->cell))
       return p;
-    }
-    page_forget(c, p);
+    else
+      page_forget(c, p);
   }
   return NULL;
 }
@@ -210,9 +222,26 @@ static page *victim(cache *c)
 /* ------------------------------------------------------------- pages that come
  */
 
+/* SQLite's hard heap limit, for what only that can limit: asked for at every
+** 64th page of a memory database. */
+static int is_beyond_limit(const cache *c)
+{
+  pagedb_pool_stats st;
+  uint32_t n = private_pages(&c->set);
+  if (c->set.purgeable || n % 64 != 0 || global.room == NULL)
+    return 0;
+  uint64_t room = global.room();
+  if (room == UINT64_MAX)
+    return 0;
+  pagedb_pool_stats_get(global.pool(), &st);
+  return st.outside_bytes + ((uint64_t)64 << c->set.class) > room;
+}
+
 /* A page with a frame, pinned, in neither table nor ring. */
 static page *page_new(cache *c, private_need need)
 {
+  if (is_beyond_limit(c))
+    return NULL;
   page *p = page_alloc(&c->pages);
   if (p == NULL)
     return NULL;
@@ -221,7 +250,7 @@ static page *page_new(cache *c, private_need need)
     page_free(&c->pages, p);
     return NULL;
   }
-  c->pins++;
+  p->cell.mark = IN_CLOCK;
   return p;
 }
 
@@ -231,7 +260,7 @@ static page *page_recycled(cache *c)
   page *p = c->set.purgeable ? victim(c) : NULL;
   if (p != NULL) {
     page_table_remove(&c->table, rest_of(p)->key);
-    ring_leave(c, p);
+    ring_leave(&c->clock, p);
   }
   return p;
 }
@@ -239,13 +268,14 @@ static page *page_recycled(cache *c)
 static page *page_make(cache *c, uint32_t key, int create)
 {
   page *p = NULL;
-  if (create == 1 && c->set.purgeable && pinned_of(c) >= c->most_pinned)
+  if (create == 1 && c->set.purgeable &&
+      private_pinned(&c->set) >= c->most_pinned)
     return NULL;
-  if (c->table.entries > 2 * frames_of(c) + 64)
+  if (c->table.entries > 2 * private_pages(&c->set) + 64)
     sweep(c);
   if (!page_table_reserve(&c->table))
     return NULL;
-  if (frames_of(c) + 1 >= c->most)
+  if (private_pages(&c->set) + 1 >= c->most)
     p = page_recycled(c);
   if (p == NULL)
     p = page_new(c, PRIVATE_MAY);
@@ -258,10 +288,10 @@ static page *page_make(cache *c, uint32_t key, int create)
   rest_of(p)->key = key;
   memset(p->base.pExtra, 0, sizeof(void *));
   page_table_add(&c->table, key, p);
-  ring_enter(c, p);
+  ring_enter(&c->clock, p);
   if (key > c->max_key)
     c->max_key = key;
-  count(&c->set.misses);
+  private_count(&c->set.misses);
   note_table_bytes(c);
   return p;
 }
@@ -305,7 +335,7 @@ static sqlite3_pcache *x_create(int page_size, int extra, int purgeable)
 
 static int x_pagecount(sqlite3_pcache *sc)
 {
-  return (int)frames_of((cache *)sc);
+  return (int)private_pages(&((cache *)sc)->set);
 }
 
 /* The page is not there: make it, if that is wished. */
@@ -319,8 +349,7 @@ NOT_INLINE static sqlite3_pcache_page *fetch_new(cache *c, uint32_t key,
 static sqlite3_pcache_page *fetch_pinned(cache *c, page *p)
 {
   private_touch(&p->cell);
-  c->pins++;
-  count(&c->set.hits);
+  private_count(&c->set.hits);
   return &p->base;
 }
 
@@ -342,7 +371,7 @@ static sqlite3_pcache_page *x_fetch(sqlite3_pcache *sc, unsigned key,
   if (p == NULL)
     return fetch_new(c, key, create);
   if (private_is_pinned(&p->cell)) {
-    count(&c->set.hits);
+    private_count(&c->set.hits);
     return &p->base;
   }
   if (private_pin_quickly(&c->set, &p->cell))
@@ -350,24 +379,18 @@ static sqlite3_pcache_page *x_fetch(sqlite3_pcache *sc, unsigned key,
   return fetch_slowly(c, p, key, create);
 }
 
-NOT_INLINE static void unpin_slowly(cache *c, page *p)
-{
-  if (private_unpin_slowly(&c->set, &p->cell))
-    c->unpins++;
-  else
-    page_drop(c, p);
-}
-
 static void x_unpin(sqlite3_pcache *sc, sqlite3_pcache_page *sp, int discard)
 {
   cache *c = (cache *)sc;
   page *p = page_of(sp);
-  if (discard || frames_of(c) > c->most)
+  if (discard || private_pages(&c->set) > c->most) {
     page_drop(c, p);
-  else if (private_unpin_quickly(&c->set, &p->cell))
-    c->unpins++;
-  else
-    unpin_slowly(c, p);
+    return;
+  }
+  if (p->cell.mark == PARKED)
+    move_to(c, p, IN_CLOCK);
+  if (!private_unpin(&c->set, &p->cell))
+    page_drop(c, p);
 }
 
 static void x_rekey(sqlite3_pcache *sc, sqlite3_pcache_page *sp,
@@ -387,10 +410,10 @@ static void x_rekey(sqlite3_pcache *sc, sqlite3_pcache_page *sp,
     c->max_key = new_key;
 }
 
-static void truncate_all(cache *c, uint32_t limit, leaving *l)
+static void truncate_ring(cache *c, ring *g, uint32_t limit, leaving *l)
 {
-  page *p = c->newest;
-  for (uint32_t n = c->table.entries; n > 0; n--) {
+  page *p = g->newest;
+  for (uint32_t n = g->n; n > 0; n--) {
     page *older = rest_of(p)->older;
     if (rest_of(p)->key >= limit)
       leave(c, l, p);
@@ -407,7 +430,8 @@ static void x_truncate(sqlite3_pcache *sc, unsigned limit)
   l.n = 0;
   l.give_back = 0;
   if (c->max_key - limit >= c->table.entries) {
-    truncate_all(c, limit, &l);
+    truncate_ring(c, &c->clock, limit, &l);
+    truncate_ring(c, &c->parked, limit, &l);
   } else {
     /* Not many keys: ask for each. */
     for (uint32_t key = limit; key - limit <= c->max_key - limit; key++) {
@@ -426,7 +450,7 @@ static void enforce(cache *c, uint32_t most, int give_back)
   leaving l;
   l.n = 0;
   l.give_back = give_back;
-  while (frames_of(c) - l.n > most) {
+  while (private_pages(&c->set) - l.n > most) {
     page *p = victim(c);
     if (p == NULL)
       break;
@@ -440,9 +464,12 @@ static void x_cachesize(sqlite3_pcache *sc, int pages)
   cache *c = (cache *)sc;
   if (!c->set.purgeable)
     return;
+  uint32_t before = private_pages(&c->set);
   c->most = pages < 0 ? 0 : (uint32_t)pages;
   c->most_pinned = (uint32_t)((uint64_t)c->most * 9 / 10);
   enforce(c, c->most, 0);
+  if (private_pages(&c->set) < before / 4)
+    sweep(c);
 }
 
 static void x_shrink(sqlite3_pcache *sc)

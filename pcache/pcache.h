@@ -15,9 +15,11 @@
 /* What goes to sqlite3_config(SQLITE_CONFIG_PCACHE2, ...). */
 extern const sqlite3_pcache_methods2 pcache_methods;
 
-/* Before sqlite3_config: where the pool comes from. NULL from it: no memory. In
-** a forked child it is another pool. */
-void pcache_setup(pagedb_pool *(*pool)(void));
+/* Before sqlite3_config: where the pool comes from, NULL from it: no memory, in
+** a forked child it is another one; and how many bytes memory databases may have
+** (SQLite's hard heap limit, less what SQLite has), UINT64_MAX: no limit. room
+** may be NULL. */
+void pcache_setup(pagedb_pool *(*pool)(void), uint64_t (*room)(void));
 
 /* 1 between xInit and xShutdown: an SQLite of this process uses the methods. */
 int pcache_is_active(void);

@@ -59,6 +59,16 @@ static int sql_is(sqlite3 *db, const char *sql, const char *wanted)
   return same;
 }
 
+static sqlite3_pcache_methods2 builtin;
+static unsigned fetches;
+
+static sqlite3_pcache_page *another_fetch(sqlite3_pcache *c, unsigned key,
+                                          int create)
+{
+  fetches++;
+  return builtin.xFetch(c, key, create);
+}
+
 static const char *path; /* of the database of a child */
 
 static void use_database(const char *pcache)
@@ -121,11 +131,50 @@ static void register_alone(void)
   use_database("built-in");
 }
 
+/* A page cache that the program brought stays. */
+static void install_beside_another(void)
+{
+  const char *why = NULL;
+  sqlite3_pcache_methods2 own, now;
+  must(sqlite3_config(SQLITE_CONFIG_GETPCACHE2, &own) == SQLITE_OK);
+  builtin = own;
+  own.xFetch = another_fetch;
+  must(sqlite3_config(SQLITE_CONFIG_PCACHE2, &own) == SQLITE_OK);
+  must(pagedb_install(&why) == SQLITE_PERM);
+  must(strstr(why, "a page cache of its own") != NULL);
+  setenv("PAGEDB_PCACHE", "on", 1);
+  must(pagedb_register(0) == SQLITE_OK);
+  use_database("built-in");
+  must(fetches > 0);
+  must(pagedb_install(&why) == SQLITE_PERM);
+  must(sqlite3_shutdown() == SQLITE_OK);
+  must(sqlite3_config(SQLITE_CONFIG_GETPCACHE2, &now) == SQLITE_OK);
+  must(now.xFetch == another_fetch);
+}
+
+/* Without memory for the pool SQLite is left as it is. */
+static void install_without_pool(void)
+{
+  const char *why = NULL;
+  setenv("PAGEDB_POOL_SIZE", "1000000GiB", 1);
+  must(pagedb_install(&why) == SQLITE_NOMEM);
+  must(strstr(why, "for the pool") != NULL);
+  setenv("PAGEDB_PCACHE", "on", 1);
+  must(pagedb_register(1) == SQLITE_OK);
+  sqlite3 *db;
+  must(sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE, "unix") ==
+       SQLITE_OK);
+  must(sql_is(db, "SELECT count(*) FROM sqlite_schema", "0"));
+  must(sqlite3_close(db) == SQLITE_OK);
+}
+
 static void test_install(void **state)
 {
   (void)state;
-  void (*const ways[])(void) = {install_first, install_later, install_blind,
-                                register_switched_on, register_alone};
+  void (*const ways[])(void) = {install_first,       install_later,
+                                install_blind,       register_switched_on,
+                                register_alone,      install_beside_another,
+                                install_without_pool};
   unsetenv("PAGEDB_PCACHE");
   for (unsigned i = 0; i < sizeof ways / sizeof ways[0]; i++) {
     path = db_path("install");
@@ -326,6 +375,52 @@ static void test_large_transactions(void **state)
   db_remove(p);
 }
 
+/* A transaction larger than the pool, with a cache_size that never spills by
+** itself: it spills at its share, and leaves another connection its hot pages. */
+static void test_no_starvation(void **state)
+{
+  (void)state;
+  enum { STEPS = 40, ROWS_A_STEP = 200, HOT_ROWS = 200, HOT_PAGES = 50 };
+  const char *p[2] = {db_path("greedy"), db_path("hot")};
+  sqlite3 *db[2];
+  for (unsigned i = 0; i < 2; i++) {
+    db[i] = db_open(p[i], "pagedb");
+    run(db[i],
+        "CREATE TABLE t(a INTEGER PRIMARY KEY, b); WITH RECURSIVE n(i) AS "
+        "(VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
+        "INSERT INTO t(b) SELECT printf('%%.*c', 1000, 'x') FROM n",
+        i == 0 ? STEPS * ROWS_A_STEP : HOT_ROWS);
+  }
+  run(db[0], "PRAGMA pagedb_pool_size='4MiB'; PRAGMA cache_size=1000000");
+  int64_t exhausted = stat_of(db[1], "exhausted");
+  for (int fetch = 1; fetch >= 0; fetch--) {
+    int64_t read = 0;
+    run(db[1], "PRAGMA mmap_size=%d; PRAGMA cache_size=100", fetch << 30);
+    get_int(db[1], "SELECT sum(length(b)) FROM t");
+    run(db[0], "BEGIN");
+    for (unsigned step = 0; step < STEPS; step++) {
+      run(db[0],
+          "UPDATE t SET b = printf('%%.*c', 1000, 'y') "
+          "WHERE a > %u AND a <= %u",
+          step * ROWS_A_STEP, (step + 1) * ROWS_A_STEP);
+      int64_t before = stat_of(db[1], "misses");
+      assert_int_equal(get_int(db[1], "SELECT sum(length(b)) FROM t"),
+                       HOT_ROWS * 1000);
+      read += stat_of(db[1], "misses") - before;
+    }
+    assert_int_equal(stat_of(db[0], "pcache_excess_bytes"), 0);
+    assert_in_range(read, 0, STEPS * HOT_PAGES / 8);
+    run(db[0], "COMMIT");
+  }
+  assert_int_equal(stat_of(db[1], "exhausted"), exhausted);
+  run(db[0], "PRAGMA pagedb_pool_size='64MiB'");
+  for (unsigned i = 0; i < 2; i++) {
+    db_close(db[i]);
+    assert_whole(p[i], 1);
+    db_remove(p[i]);
+  }
+}
+
 /* With every frame pinned, a page is read straight into the private cache. */
 static void test_straight_read(void **state)
 {
@@ -340,6 +435,12 @@ static void test_straight_read(void **state)
         "(VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
         "INSERT INTO t(b) SELECT printf('%%.*c', 1000, 'x') FROM n");
   }
+  /* What two writers leave to others is pinned by a reader in its midst. */
+  sqlite3_stmt *st;
+  sqlite3 *pins = db_open(p[2], "pagedb");
+  assert_int_equal(
+      sqlite3_prepare_v2(pins, "SELECT a, b FROM t", -1, &st, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_step(st), SQLITE_ROW);
   run(db[0], "PRAGMA pagedb_pool_size='64KiB'; BEGIN; UPDATE t SET b = b || 1");
   run(db[1], "BEGIN; UPDATE t SET b = b || 1");
   int64_t bounces = stat_of(db[2], "bounces");
@@ -347,6 +448,8 @@ static void test_straight_read(void **state)
   assert_int_equal(get_int(db[2], "SELECT sum(length(b)) FROM t"), 500000);
   assert_true(stat_of(db[2], "exhausted") > exhausted + 50);
   assert_int_equal(stat_of(db[2], "bounces"), bounces);
+  sqlite3_finalize(st);
+  db_close(pins);
   run(db[0], "COMMIT; PRAGMA pagedb_pool_size='64MiB'");
   run(db[1], "COMMIT");
   for (unsigned i = 0; i < 3; i++) {
@@ -356,12 +459,42 @@ static void test_straight_read(void **state)
   }
 }
 
+/* ------------------------------------------------------------- memory limit */
+
+/* sqlite3_hard_heap_limit64 holds for memory databases. */
+static void test_hard_limit(void **state)
+{
+  (void)state;
+  sqlite3 *db = db_open(":memory:", "unix");
+  run(db, "CREATE TABLE t(a)");
+  const char *fill = "WITH RECURSIVE n(i) AS "
+                     "(VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+                     "INSERT INTO t SELECT zeroblob(10000) FROM n";
+  sqlite3_int64 used = sqlite3_memory_used();
+  sqlite3_hard_heap_limit64(used + (8 << 20));
+  assert_int_equal(try_run(db, "%s", fill), SQLITE_NOMEM);
+  assert_int_equal(get_int(db, "SELECT count(*) FROM t"), 0);
+  sqlite3_hard_heap_limit64(0);
+  assert_int_equal(try_run(db, "%s", fill), SQLITE_OK);
+  assert_int_equal(get_int(db, "SELECT count(*) FROM t"), 2000);
+  db_close(db);
+}
+
 /* --------------------------------------------------------------------- fork */
 
-static sqlite3 *inherited;
+static sqlite3 *inherited, *memory;
 
 static void after_fork(void)
 {
+  /* A memory database goes on. */
+  must(sql_is(memory, "SELECT sum(length(b)) FROM t", "500000"));
+  must(sqlite3_exec(memory, "INSERT INTO t SELECT * FROM t", NULL, NULL,
+                    NULL) == SQLITE_OK);
+  must(sql_is(memory, "SELECT sum(length(b)) FROM t", "1000000"));
+  must(sql_is(memory, "SELECT integrity_check FROM pragma_integrity_check",
+              "ok"));
+  must(sqlite3_close(memory) == SQLITE_OK);
+  sqlite3_db_release_memory(inherited);
   must(sqlite3_close(inherited) == SQLITE_OK);
   sqlite3 *db = open_or_exit(path);
   must(sql_is(db, "SELECT count(*) FROM t", "500"));
@@ -382,7 +515,13 @@ static void test_fork(void **state)
           "(VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
           "INSERT INTO t SELECT i, 1 FROM n");
   db_close(db);
+  memory = db_open(":memory:", "unix");
+  run(memory, "CREATE TABLE t(a, b); WITH RECURSIVE n(i) AS "
+              "(VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
+              "INSERT INTO t SELECT i, zeroblob(1000) FROM n");
   in_child(after_fork);
+  assert_int_equal(get_int(memory, "SELECT sum(length(b)) FROM t"), 500000);
+  db_close(memory);
   assert_int_equal(get_int(inherited, "SELECT count(*) FROM t"), 1);
   db_close(inherited);
   db_remove(path);
@@ -394,7 +533,9 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_small_budget),
       cmocka_unit_test(test_large_transactions),
+      cmocka_unit_test(test_no_starvation),
       cmocka_unit_test(test_straight_read),
+      cmocka_unit_test(test_hard_limit),
       cmocka_unit_test(test_fork),
   };
   const struct CMUnitTest first[] = {cmocka_unit_test(test_install)};

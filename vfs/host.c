@@ -26,6 +26,7 @@ int host_find(const void *routine, host *h)
               .initialize = sqlite3_initialize,
               .shutdown = sqlite3_shutdown,
               .memory_used = sqlite3_memory_used,
+              .hard_limit = sqlite3_hard_heap_limit64,
               .malloc = sqlite3_malloc,
               .free = sqlite3_free};
   return 1;
@@ -88,19 +89,21 @@ static int symbols(void *handle, const void *base, host *h)
          symbol(handle, "sqlite3_initialize", base, &h->initialize) &&
          symbol(handle, "sqlite3_shutdown", base, &h->shutdown) &&
          symbol(handle, "sqlite3_memory_used", base, &h->memory_used) &&
+         symbol(handle, "sqlite3_hard_heap_limit64", base, &h->hard_limit) &&
          symbol(handle, "sqlite3_malloc", base, &h->malloc) &&
          symbol(handle, "sqlite3_free", base, &h->free);
 }
 
 /* No routine of the host is known yet: the SQLite that the program can see, or
-** the system's, which a program that loads it later will then get as well. */
+** the one library of it that is loaded already. To load one here would decide for
+** the program which SQLite it gets. */
 static int host_guess(host *h)
 {
   void *self = dlopen(NULL, RTLD_LAZY);
   void *p = self == NULL ? NULL : dlsym(self, "sqlite3_config");
   if (p != NULL)
     return symbols(self, object_of(p, NULL), h);
-  void *library = dlopen("libsqlite3.so.0", RTLD_LAZY | RTLD_LOCAL);
+  void *library = dlopen("libsqlite3.so.0", RTLD_LAZY | RTLD_NOLOAD);
   p = library == NULL ? NULL : dlsym(library, "sqlite3_config");
   return p != NULL && symbols(library, object_of(p, NULL), h);
 }

@@ -12,14 +12,14 @@ typedef struct host {
   int (*initialize)(void);
   int (*shutdown)(void);
   sqlite3_int64 (*memory_used)(void);
+  sqlite3_int64 (*hard_limit)(sqlite3_int64);
   void *(*malloc)(int);
   void (*free)(void *);
 } host;
 
 /*
 ** The SQLite that has `routine`, one of its functions; NULL: the one that the
-** program sees, or the system's, which is loaded then. 0: it is not to be found,
-** or hides its symbols.
+** program sees, or has loaded. 0: it is not to be found, or hides its symbols.
 */
 int host_find(const void *routine, host *h);
 

@@ -127,7 +127,7 @@ static int connection_opened(sqlite3 *db, char **message,
 /* The SQLite that has our page cache. */
 static struct {
   int done;
-  const void *base; /* host.base */
+  host host;
 } installed;
 
 /* What was registered: to be done again after a shutdown. */
@@ -154,19 +154,57 @@ static const void *host_routine(void)
 /* Another SQLite of this process may have it, and this one not. */
 static int pcache_is_ours(void)
 {
-  return installed.done && host_base(host_routine()) == installed.base &&
+  return installed.done && host_base(host_routine()) == installed.host.base &&
          pcache_is_active();
 }
 
-/* Hand the methods over: to an SQLite that has not begun. */
+/*
+** SQLite, not begun, has a page cache that the program gave it: 1. With none at
+** all it shows its built-in one, which is how to know that. SQLITE_MISUSE: it
+** has begun.
+*/
+static int has_another(const host *h, int *another)
+{
+  sqlite3_pcache_methods2 now, builtin = {0};
+  int rc = h->config(SQLITE_CONFIG_GETPCACHE2, &now);
+  *another = 0;
+  if (rc != SQLITE_OK || now.xCreate == pcache_methods.xCreate)
+    return rc;
+  rc = h->config(SQLITE_CONFIG_PCACHE2, &builtin);
+  if (rc == SQLITE_OK)
+    rc = h->config(SQLITE_CONFIG_GETPCACHE2, &builtin);
+  *another = builtin.xCreate != now.xCreate || builtin.xFetch != now.xFetch;
+  int back = h->config(SQLITE_CONFIG_PCACHE2, &now);
+  return rc == SQLITE_OK ? back : rc;
+}
+
+/* What SQLite's hard heap limit leaves; it counts sqlite3_malloc only. */
+static uint64_t heap_room(void)
+{
+  sqlite3_int64 limit = installed.host.hard_limit(-1);
+  sqlite3_int64 used = installed.host.memory_used();
+  if (limit <= 0)
+    return UINT64_MAX;
+  return used < limit ? (uint64_t)(limit - used) : 0;
+}
+
+/* Hand the methods over: to an SQLite that has not begun. SQLITE_PERM: it has
+** another program's, which stay. */
 static int configure(const host *h)
 {
+  int another;
+  int rc = has_another(h, &another);
+  if (rc != SQLITE_OK || another)
+    return rc != SQLITE_OK ? rc : SQLITE_PERM;
   read_pool_size();
-  pcache_setup(pool_get);
-  int rc = h->config(SQLITE_CONFIG_PCACHE2, &pcache_methods);
+  /* Where there is no memory for the pool, SQLite could not begin. */
+  if (pool_get() == NULL)
+    return SQLITE_NOMEM;
+  pcache_setup(pool_get, heap_room);
+  rc = h->config(SQLITE_CONFIG_PCACHE2, &pcache_methods);
   if (rc == SQLITE_OK) {
     installed.done = 1;
-    installed.base = h->base;
+    installed.host = *h;
   }
   return rc;
 }
@@ -217,13 +255,17 @@ EXPORT int pagedb_install(const char **why)
   if (!host_find(host_routine(), &h)) {
     rc = SQLITE_ERROR;
     reason = "sqlite3_config of the program's SQLite is not to be found";
-  } else if (!installed.done || installed.base != h.base) {
+  } else if (!installed.done || installed.host.base != h.base) {
     rc = configure(&h);
     if (rc == SQLITE_MISUSE) {
       reason = in_use(&h);
       rc = reason == NULL ? reconfigure(&h) : SQLITE_BUSY;
     }
-    if (rc != SQLITE_OK && reason == NULL)
+    if (rc == SQLITE_PERM)
+      reason = "the program gave SQLite a page cache of its own, which stays";
+    else if (rc == SQLITE_NOMEM)
+      reason = "no memory, or no addresses, for the pool";
+    else if (rc != SQLITE_OK && reason == NULL)
       reason = "SQLite refused";
   }
   if (why != NULL)

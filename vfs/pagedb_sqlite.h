@@ -37,7 +37,9 @@ int pagedb_register(int make_default);
 ** beside any other call of SQLite.
 ** SQLITE_OK, also if it was done before. SQLITE_BUSY: a connection is open, or
 ** that is not to be known; SQLITE_ERROR: sqlite3_config is not to be found (a
-** program that hides its SQLite); else what SQLite said. *why (may be NULL) is
+** program that hides its SQLite, or has not loaded it yet); SQLITE_PERM: the
+** program gave SQLite a page cache of its own, which stays; SQLITE_NOMEM: none
+** for the pool; else what SQLite said. *why (may be NULL) is
 ** then a sentence, static, else NULL. Exported by the loadable library as well.
 */
 int pagedb_install(const char **why);
