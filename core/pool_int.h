@@ -5,6 +5,7 @@
 **   pool_table.c   page id -> frame: a radix tree of page table entries
 **   pool_frames.c  memory of the frames; the clock hand; reclaiming
 **   pool_fetch.c   hit, miss, new page, unpin, discard, invalidate
+**   pool_ahead.c   pages that are read ahead (ahead.h)
 **   pool_flush.c   dirty pages and how they reach the store
 **   pool_private.c private frames: no page id, no store (private.h)
 **   latch.c        shared and exclusive access to a page's content
@@ -34,6 +35,8 @@
 **   ORPHAN    entry lost (invalidated) while perhaps pinned; in the ring until
 **             the hand finds it unpinned. Its owner stays named, and is not
 **             closed before the orphan is gone
+**   AHEAD     somebody reads a page into it that may enter the pool later; on no
+**             list, in no table
 **   PRIVATE   belongs to a private set; in the ring, unless its cell says apart
 **             or its set is not purgeable
 **
@@ -60,6 +63,7 @@ typedef _Atomic uint64_t pte;
 #define PTE_PRESENT    ((uint64_t)1)
 #define PTE_ACCESSED   ((uint64_t)2) /* the clock's reference bit */
 #define PTE_BUSY       ((uint64_t)4) /* loading or being reclaimed */
+#define PTE_AHEAD      ((uint64_t)8) /* read ahead, and nobody came for it yet */
 #define PTE_EPOCH_ONE  ((uint64_t)1 << 8)
 #define PTE_EPOCH_MASK ((uint64_t)0xffffff << 8)
 #define PTE_LOC_SHIFT  32
@@ -101,6 +105,7 @@ typedef enum frame_state {
   FRAME_LOADING,
   FRAME_RESIDENT,
   FRAME_ORPHAN,
+  FRAME_AHEAD,
   FRAME_PRIVATE
 } frame_state;
 
@@ -157,6 +162,7 @@ struct pagedb_owner {
                        made anew is dirty while it is LOADING */
   uint64_t resident;
   uint64_t loading; /* pages being read or made */
+  uint64_t ahead;   /* frames that are out for read-ahead */
   uint64_t nunwritten;
   uint64_t ndirty;
   int sync_failed; /* sticky */
@@ -167,10 +173,11 @@ struct pagedb_session {
   _Atomic uint32_t slot[SESSION_SLOTS]; /* location + 1, or 0 */
   _Atomic uint32_t probing;             /* walking a page table right now */
   _Atomic uint64_t hits;
-  uint32_t free_slots; /* bit i: slot i is free */
-  uint32_t latches;    /* held through this session's pins */
-  uint32_t counted;    /* pins counted in frames */
-  int asymmetric;      /* copy of pool->asymmetric */
+  _Atomic uint64_t ahead_used; /* hits of pages read ahead, first time */
+  uint32_t free_slots;         /* bit i: slot i is free */
+  uint32_t latches;            /* held through this session's pins */
+  uint32_t counted;            /* pins counted in frames */
+  int asymmetric;              /* copy of pool->asymmetric */
   pagedb_pool *pool;
   pagedb_session *next;
   unsigned char *staging; /* STAGING_BYTES, allocated by the first write */
@@ -194,7 +201,8 @@ struct pagedb_pool {
 
   uint64_t capacity;
   uint64_t used;
-  uint64_t excess;  /* of private sets, beyond the budget: not in used */
+  uint64_t ahead_bytes; /* of frames that are out; part of used */
+  uint64_t excess;      /* of private sets, beyond the budget: not in used */
   uint64_t outside; /* of private sets that are not purgeable: not in used */
   slab **unit;      /* per 64 KiB of the arena: the slab there, or NULL */
   uint32_t units;
