@@ -11,8 +11,9 @@
 **           interior pages, and a scan themselves: so a scan goes on in the next
 **           interior page. What is to be read is sorted by place in the file,
 **           neighbours go together, small gaps are read over.
-**   runs    Two more pages in file order, each a little behind the one before:
-**           the pages that follow are read. For overflow chains.
+**   runs    Pages whose place in a tree is not known, three in file order, each
+**           a little behind the one before: those that follow are read. For
+**           overflow chains, and where SQLite has the interior pages itself.
 **   sweeps  A scan that has passed 1 part in 32 of what is left of it is taken to
 **           go on to the end: all the rest, as far as half the pool holds it, is
 **           read in file order.
@@ -82,7 +83,7 @@ struct flight {
   uint64_t first, end;
   uint32_t salt[2];
   uint32_t backfill;
-  int held; /* tests: not started */
+  int held; /* tests: see globals.slow_reads */
   unsigned n;
   ahead_page *page;
   os_iov iov[];
@@ -180,8 +181,16 @@ static void flight_land(conn *c, flight *f)
 
 static void flight_start(struct ahead *a, flight *f)
 {
-  f->held = 0;
   os_queue_submit(a->queue, &f->request, 1);
+}
+
+/* Somebody waits for a read that a test has made slow. */
+static void flight_release(struct ahead *a, flight *f)
+{
+  int held = f->held;
+  f->held = SLOW_NOT;
+  if (held == SLOW_START)
+    flight_start(a, f);
 }
 
 /* Land what is back; with `wait`, after waiting for one. */
@@ -190,9 +199,8 @@ static void harvest(conn *c, int wait)
   struct ahead *a = c->ahead;
   int back = 0;
   for (flight *f = a->flights; wait && f != NULL; f = f->next) {
-    if (f->held)
-      flight_start(a, f);
-    back |= !f->held && !f->request.flying;
+    flight_release(a, f);
+    back |= !f->request.flying;
   }
   if (wait && !back)
     os_queue_reap(a->queue, 1);
@@ -247,7 +255,7 @@ static int flight_begin(conn *c, pagedb_owner *o, uint32_t size,
   a->nflights++;
   a->flying += span * size;
   f->held = pagedb_globals.slow_reads;
-  if (!f->held)
+  if (f->held != SLOW_START)
     flight_start(a, f);
   return 1;
 }
@@ -563,14 +571,16 @@ static scan *scan_find_parent(conn *c, uint64_t id, unsigned *at,
 }
 
 /* The page was not among the children known: make it so, and its parent among
-** those of the page above. */
-static void scan_begin(conn *c, uint64_t id)
+** those of the page above. 0: nobody knows its parent. */
+static int scan_begin(conn *c, uint64_t id)
 {
   unsigned at;
   uint64_t parent;
-  if (scan_find_parent(c, id, &at, &parent) != NULL &&
-      scan_of(c->ahead, parent, &at) == NULL)
+  if (scan_find_parent(c, id, &at, &parent) == NULL)
+    return 0;
+  if (scan_of(c->ahead, parent, &at) == NULL)
     scan_find_parent(c, parent, &at, &parent);
+  return 1;
 }
 
 /* The interior page behind the last one of the scan, from the level above. */
@@ -719,7 +729,8 @@ static void run_extend(conn *c)
 static void run_step(conn *c, uint64_t id)
 {
   struct ahead *a = c->ahead;
-  int on = id > a->run_last && id <= a->run_last + RUN_STEP;
+  int on = a->run_last != 0 && id > a->run_last &&
+           id <= a->run_last + RUN_STEP;
   a->run_last = id;
   if (on && ++a->run_seen >= 2) {
     run_extend(c);
@@ -745,9 +756,7 @@ void ahead_missed(conn *c, uint64_t id)
   scan *t = scan_of(c->ahead, id, &at);
   if (t != NULL)
     scan_step(c, t, at);
-  else
-    scan_begin(c, id);
-  if (t == NULL || t->seen == 0)
+  else if (!scan_begin(c, id))
     run_step(c, id);
 }
 

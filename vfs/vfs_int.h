@@ -316,6 +316,9 @@ enum {
   RULE_JOURNAL = 1024, /* the last journal is gone for good before stamping */
   RULE_AHEAD = 2048 /* read-ahead ends with the lock that it was made under */
 };
+/* For tests: read-ahead that nobody waits for is not done, or does not come back.
+*/
+enum { SLOW_NOT, SLOW_START, SLOW_END };
 #define RULE_IS_ON(r) ((pagedb_globals.rules_off & (r)) == 0)
 
 typedef struct globals {
@@ -336,7 +339,7 @@ typedef struct globals {
                    unsigned long long all); /* pages; may be NULL */
   unsigned rules_off;                       /* tests */
   void (*after_wal_read_lock)(void);        /* tests */
-  int slow_reads; /* tests: read-ahead comes back only when waited for */
+  int slow_reads; /* tests */
 } globals;
 
 extern globals pagedb_globals;
