@@ -60,6 +60,7 @@
 
 enum {
   SCANS = 4, /* two joined tables, two levels each */
+  SCAN_STALE = 256,
   WINDOW_MIN = 4,
   WINDOW_BYTES = 4 << 20,
   RUN_BYTES = 1 << 20,
@@ -111,7 +112,8 @@ struct ahead {
   uint64_t *plan;  /* ids to be read, in the order of reading */
   size_t plan_n, plan_at, plan_room;
   scan scan[SCANS];
-  uint64_t clock;
+  scan found; /* looked at, not one of them yet */
+  uint64_t clock; /* counts what scan.used tells */
   uint64_t run_last, run_asked;
   unsigned run_seen, run_window;
   uint8_t *gap; /* one page: what nobody wants is read into it */
@@ -533,40 +535,50 @@ static scan *scan_of(struct ahead *a, uint64_t id, unsigned *at)
   return NULL;
 }
 
-/* The one to give up for another: of those that never were one, else of all, the
-** one that was not used for longest. */
-static scan *scan_victim(struct ahead *a)
+static int is_in_use(const struct ahead *a, const scan *t)
+{
+  return t->seen > 0 && a->clock - t->used < SCAN_STALE;
+}
+
+/* The one to give up for another, but not `keep`: of those that are no scans, or
+** none any more, else of all, the one that was not used for longest. */
+static scan *scan_victim(struct ahead *a, const scan *keep)
 {
   scan *v = NULL;
   for (int i = 0; i < SCANS; i++) {
     scan *t = &a->scan[i];
-    if (v == NULL || (t->seen == 0 && v->seen > 0) ||
-        ((t->seen == 0) == (v->seen == 0) && t->used < v->used))
+    if (t == keep)
+      continue;
+    if (v == NULL || is_in_use(a, t) < is_in_use(a, v) ||
+        (is_in_use(a, t) == is_in_use(a, v) && t->used < v->used))
       v = t;
   }
   return v;
 }
 
 /* Find the parent of a page among the last that were asked for; *parent. */
-static scan *scan_find_parent(conn *c, uint64_t id, unsigned *at,
+static scan *scan_find_parent(conn *c, uint64_t id, const scan *keep,
                               uint64_t *parent)
 {
   struct ahead *a = c->ahead;
-  scan *t = scan_victim(a);
+  scan *t = &a->found, *victim = scan_victim(a, keep);
+  unsigned at;
   for (unsigned back = 1; back <= RECENT_PAGES && back <= c->nrecent; back++) {
     uint64_t candidate = c->recent[(c->nrecent - back) % RECENT_PAGES];
     if (candidate == id)
       continue;
     *t = (scan){.kid = t->kid, .room = t->room};
-    if (scan_append(c, t, candidate) && scan_has(t, id, at)) {
-      t->at = t->asked = *at;
+    if (scan_append(c, t, candidate) && scan_has(t, id, &at)) {
+      t->at = t->asked = at;
       t->window = WINDOW_MIN / 2;
       t->used = ++a->clock;
       *parent = candidate;
-      return t;
+      scan old = *victim;
+      *victim = *t;
+      *t = old;
+      return victim;
     }
   }
-  t->n = 0;
   return NULL;
 }
 
@@ -576,11 +588,10 @@ static int scan_begin(conn *c, uint64_t id)
 {
   unsigned at;
   uint64_t parent;
-  if (scan_find_parent(c, id, &at, &parent) == NULL)
-    return 0;
-  if (scan_of(c->ahead, parent, &at) == NULL)
-    scan_find_parent(c, parent, &at, &parent);
-  return 1;
+  const scan *t = scan_find_parent(c, id, NULL, &parent);
+  if (t != NULL && scan_of(c->ahead, parent, &at) == NULL)
+    scan_find_parent(c, parent, t, &parent);
+  return t != NULL;
 }
 
 /* The interior page behind the last one of the scan, from the level above. */
@@ -729,8 +740,7 @@ static void run_extend(conn *c)
 static void run_step(conn *c, uint64_t id)
 {
   struct ahead *a = c->ahead;
-  int on = a->run_last != 0 && id > a->run_last &&
-           id <= a->run_last + RUN_STEP;
+  int on = a->run_last != 0 && id > a->run_last && id <= a->run_last + RUN_STEP;
   a->run_last = id;
   if (on && ++a->run_seen >= 2) {
     run_extend(c);
@@ -812,6 +822,7 @@ void ahead_close(conn *c)
   os_queue_close(a->queue);
   for (int i = 0; i < SCANS; i++)
     free(a->scan[i].kid);
+  free(a->found.kid);
   free(a->plan);
   os_aligned_free(a->gap);
   free(a);
