@@ -21,6 +21,8 @@
 
 #include "pagedb.h"
 
+enum { AHEAD_MAX = 256 }; /* pages of one ahead_begin */
+
 typedef struct ahead_page {
   uint64_t page;
   unsigned char *data; /* page_size bytes to be filled */
@@ -32,7 +34,7 @@ typedef struct ahead_page {
 } ahead_page;
 
 /*
-** Frames for those of the n pages that are not in the pool, nor on their way
+** Frames for those of the n (at most AHEAD_MAX) pages that are not in the pool, nor on their way
 ** in. Never waits, never writes: takes what is free, and clean pages that the
 ** clock gives up. Returns how many of out[] are filled in, in the order of ids;
 ** *looked is how many ids were dealt with before frames ran out.
@@ -48,5 +50,9 @@ unsigned ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
 */
 void ahead_end(pagedb_owner *o, ahead_page *a, unsigned n,
                int (*still)(void *arg, const ahead_page *), void *arg);
+
+/* Bring the page's bytes near the processor, if it is in the pool. A hint: nothing
+** is pinned. */
+void ahead_lines(pagedb_session *s, pagedb_owner *o, uint64_t id);
 
 #endif

@@ -5,6 +5,8 @@
 ** the ring; its bytes are in the budget. Its owner counts it (o->ahead), and the
 ** pool its bytes.
 */
+#include <stdlib.h>
+
 #include "ahead.h"
 #include "pool_int.h"
 
@@ -47,6 +49,26 @@ static frame *frame_out(pagedb_owner *o)
   return f;
 }
 
+static int by_place(const void *a, const void *b)
+{
+  uint32_t x = (*(frame *const *)a)->loc, y = (*(frame *const *)b)->loc;
+  return x < y ? -1 : x > y;
+}
+
+/* Neighbouring pages into neighbouring memory: one piece for the device, where
+** there might be hundreds. */
+static void frames_sort(pagedb_pool *p, ahead_page *a, unsigned n)
+{
+  frame *f[AHEAD_MAX];
+  for (unsigned i = 0; i < n; i++)
+    f[i] = a[i].frame;
+  qsort(f, n, sizeof f[0], by_place);
+  for (unsigned i = 0; i < n; i++) {
+    a[i].frame = f[i];
+    a[i].data = frame_data(p, f[i]->loc);
+  }
+}
+
 unsigned ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
                      ahead_page *out, unsigned *looked)
 {
@@ -59,12 +81,10 @@ unsigned ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
     frame *f = frame_out(o);
     if (f == NULL)
       break;
-    out[got++] = (ahead_page){.page = ids[i],
-                              .data = frame_data(p, f->loc),
-                              .epoch = epoch_of(o),
-                              .frame = f};
+    out[got++] = (ahead_page){.page = ids[i], .epoch = epoch_of(o), .frame = f};
   }
   pthread_mutex_unlock(&p->lock);
+  frames_sort(p, out, got);
   *looked = i;
   return got;
 }
@@ -108,4 +128,20 @@ void ahead_end(pagedb_owner *o, ahead_page *a, unsigned n,
   }
   pool_wake(p);
   pthread_mutex_unlock(&p->lock);
+}
+
+enum { LINE = 64, LINES_MAX = 4096 };
+
+void ahead_lines(pagedb_session *s, pagedb_owner *o, uint64_t id)
+{
+  table_enter(s);
+  pte *e = table_find(o, id);
+  uint64_t v = e == NULL ? 0 : atomic_load_explicit(e, memory_order_relaxed);
+  table_leave(s);
+  if ((v & PTE_PRESENT) == 0)
+    return;
+  /* The arena stays where it is, whatever becomes of the page. */
+  const unsigned char *data = frame_data(s->pool, pte_loc(v));
+  for (uint32_t i = 0; i < LINES_MAX && i < (uint32_t)1 << o->class; i += LINE)
+    __builtin_prefetch(data + i, 0, 2);
 }

@@ -26,21 +26,6 @@ static inline void slot_publish(pagedb_session *s, uint32_t i, uint32_t value)
   }
 }
 
-static inline void table_enter(pagedb_session *s)
-{
-  if (s->asymmetric) {
-    atomic_store_explicit(&s->probing, 1, memory_order_relaxed);
-    atomic_signal_fence(memory_order_seq_cst);
-  } else {
-    atomic_exchange(&s->probing, 1);
-  }
-}
-
-static inline void table_leave(pagedb_session *s)
-{
-  atomic_store_explicit(&s->probing, 0, memory_order_release);
-}
-
 static inline void count_hit(pagedb_session *s)
 {
   /* One writer: no read-modify-write is needed for others to read it whole. */

@@ -302,6 +302,21 @@ static inline pte *table_find(const pagedb_owner *o, uint64_t id)
   return &n->slot[id & (NODE_SLOTS - 1)];
 }
 
+static inline void table_enter(pagedb_session *s)
+{
+  if (s->asymmetric) {
+    atomic_store_explicit(&s->probing, 1, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+  } else {
+    atomic_exchange(&s->probing, 1);
+  }
+}
+
+static inline void table_leave(pagedb_session *s)
+{
+  atomic_store_explicit(&s->probing, 0, memory_order_release);
+}
+
 /* Under the lock: the entry of page id, made if need be; NULL: no memory. */
 pte *table_make(pagedb_owner *o, uint64_t id);
 /* Under the lock: fill an absent entry, empty one (its node may go). */

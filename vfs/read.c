@@ -155,15 +155,15 @@ static int read_around(conn *c, uint64_t id, size_t at, uint8_t *buf, size_t n,
 }
 
 /*
-** The page from the pool. What is noted of a hit is its number alone: read-ahead
-** looks at it when a page is missing.
+** The page from the pool. What is noted of a hit is its number alone, for
+** readahead.c.
 */
 static inline int fetch(conn *c, pagedb_owner *o, uint64_t id, pagedb_pin *pin)
 {
   c->recent[c->nrecent++ % RECENT_PAGES] = id;
   if (pagedb_fetch_resident(c->session, o, id, pin)) {
-    if (pin->first)
-      ahead_used(c, id);
+    if (HIT_IS_NEWS(c, pin))
+      ahead_hit(c, id, pin);
     return PAGEDB_OK;
   }
   ahead_missed(c, id);

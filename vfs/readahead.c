@@ -70,7 +70,9 @@ enum {
   GAP_BYTES = 12288,
   RUN_STEP = 8, /* pages: a run's next one is at most so far behind */
   SWEEP_SEEN = 256,
-  SWEEP_PART = 32
+  SWEEP_PART = 32,
+  LINES_NS_MIN = 300,
+  LINES_NS_MAX = 50000
 };
 
 /* Neighbouring pages on their way in. */
@@ -112,8 +114,9 @@ struct ahead {
   uint64_t *plan;  /* ids to be read, in the order of reading */
   size_t plan_n, plan_at, plan_room;
   scan scan[SCANS];
-  scan found; /* looked at, not one of them yet */
+  scan found;     /* looked at, not one of them yet */
   uint64_t clock; /* counts what scan.used tells */
+  int above;      /* an interior page was asked for, and no leaf since */
   uint64_t run_last, run_asked;
   unsigned run_seen, run_window;
   uint8_t *gap; /* one page: what nobody wants is read into it */
@@ -241,16 +244,23 @@ static int flight_begin(conn *c, pagedb_owner *o, uint32_t size,
   f->size = size;
   f->first = own[0].page;
   f->end = f->first + span;
-  for (uint64_t i = 0; i < span; i++)
-    f->iov[i] = (os_iov){a->gap, size};
   note_wal(c, f);
+  unsigned pieces = 0;
   for (unsigned i = 0; i < n; i++) {
-    f->iov[own[i].page - f->first].base = own[i].data;
     own[i].token = file_changes(c->file, own[i].page);
+    for (uint64_t k = i > 0 ? own[i - 1].page + 1 : f->first; k < own[i].page;
+         k++)
+      f->iov[pieces++] = (os_iov){a->gap, size};
+    if (pieces > 0 && f->iov[pieces - 1].base != a->gap &&
+        (uint8_t *)f->iov[pieces - 1].base + f->iov[pieces - 1].len ==
+            own[i].data)
+      f->iov[pieces - 1].len += size;
+    else
+      f->iov[pieces++] = (os_iov){own[i].data, size};
   }
   f->request = (os_request){.file = io_ahead(c->file, size),
                             .iov = f->iov,
-                            .niov = (int)span,
+                            .niov = (int)pieces,
                             .off = f->first * size};
   f->next = a->flights;
   a->flights = f;
@@ -341,8 +351,8 @@ static unsigned plan_run(const struct ahead *a, uint32_t size)
   const uint64_t *id = a->plan + a->plan_at;
   size_t left = a->plan_n - a->plan_at;
   unsigned n = 1, most = RUN_BYTES / size;
-  if (most > OS_IOV_MAX)
-    most = OS_IOV_MAX;
+  if (most > AHEAD_MAX)
+    most = AHEAD_MAX;
   while (n < left && id[n] > id[n - 1] &&
          (id[n] - id[n - 1] - 1) * size <= GAP_BYTES && id[n] - id[0] < most)
     n++;
@@ -367,7 +377,7 @@ static void feed(conn *c)
   struct ahead *a = c->ahead;
   uint32_t size = atomic_load(&c->file->page_size);
   pagedb_owner *o = atomic_load(&c->file->owner);
-  ahead_page page[OS_IOV_MAX];
+  ahead_page page[AHEAD_MAX];
   if (a->plan_at == a->plan_n)
     return;
   if (a->queue == NULL && os_queue_open(FLYING_RUNS, &a->queue) != PAGEDB_OK)
@@ -720,14 +730,14 @@ static void scan_step(conn *c, scan *t, unsigned at)
 static void run_extend(conn *c)
 {
   struct ahead *a = c->ahead;
-  uint32_t ids[OS_IOV_MAX];
+  uint32_t ids[AHEAD_MAX];
   unsigned most = RUN_BYTES / atomic_load(&c->file->page_size), n = 0;
   if (a->run_asked <= a->run_last)
     a->run_asked = a->run_last + 1;
   if (a->run_asked - a->run_last - 1 > a->run_window / 2)
     return;
-  if (most > OS_IOV_MAX)
-    most = OS_IOV_MAX;
+  if (most > AHEAD_MAX)
+    most = AHEAD_MAX;
   if (most > most_pages(c, 8))
     most = most_pages(c, 8);
   a->run_window = a->run_window * 2 < most ? a->run_window * 2 : most;
@@ -770,7 +780,7 @@ void ahead_missed(conn *c, uint64_t id)
     run_step(c, id);
 }
 
-void ahead_used(conn *c, uint64_t id)
+static void ahead_used(conn *c, uint64_t id)
 {
   struct ahead *a = c->ahead;
   unsigned at;
@@ -788,6 +798,75 @@ void ahead_used(conn *c, uint64_t id)
     run_extend(c);
   }
 }
+
+/* -------------------------------------------------------------- cache lines */
+
+/* A page of the pool begins as a leaf, or as what hangs on one. */
+static int is_leaf(conn *c, uint64_t id)
+{
+  pagedb_pin pin;
+  if (!pagedb_fetch_resident(c->session, atomic_load(&c->file->owner), id,
+                             &pin))
+    return 0;
+  uint8_t type = pin.data[0];
+  pagedb_unpin(&pin);
+  return type == 13 || type == 10 || type == 0;
+}
+
+/*
+** Whether this is a scan that looks at what is on the pages: leaf after leaf, and
+** more time for each than it takes to count its cells.
+*/
+static void lines_sample(conn *c)
+{
+  uint64_t now = os_monotonic_ns();
+  uint64_t each = (now - c->sampled) / SAMPLE_PAGES;
+  int scans = each >= LINES_NS_MIN && each <= LINES_NS_MAX;
+  for (int i = 0; scans && i < RECENT_PAGES; i++)
+    scans = is_leaf(c, c->recent[i]);
+  if (scans && c->ahead == NULL)
+    c->ahead = calloc(1, sizeof *c->ahead);
+  c->lines = scans && c->ahead != NULL;
+  c->sampled = now;
+}
+
+/* The leaf after this one will be asked for next. Its parent is known when it was
+** met on the way here, once in some hundred leaves. */
+static void lines_next(conn *c, uint64_t id, const uint8_t *page)
+{
+  struct ahead *a = c->ahead;
+  if (page[0] == 2 || page[0] == 5) {
+    a->above = 1;
+    return;
+  }
+  for (int i = 0; i < SCANS; i++) {
+    scan *t = &a->scan[i];
+    if (t->at + 1 >= t->n || t->kid[t->at + 1] != id)
+      continue;
+    t->at++;
+    a->above = 0;
+    if (t->at + 1 < t->n)
+      ahead_lines(c->session, atomic_load(&c->file->owner), t->kid[t->at + 1]);
+    return;
+  }
+  if (a->above)
+    scan_begin(c, id);
+  a->above = 0;
+}
+
+void ahead_hit(conn *c, uint64_t id, const pagedb_pin *pin)
+{
+  if (c->nrecent % SAMPLE_PAGES == 0)
+    lines_sample(c);
+  if (c->ahead == NULL)
+    return;
+  if (pin->first)
+    ahead_used(c, id);
+  else if (c->lines)
+    lines_next(c, id, pin->data);
+}
+
+/* ----------------------------------------------------------------- the end */
 
 void ahead_wait(conn *c)
 {
@@ -810,6 +889,7 @@ void ahead_stop(conn *c)
   a->run_last = a->run_asked = 0;
   a->run_seen = 0;
   c->nrecent = 0;
+  c->lines = 0;
 }
 
 void ahead_close(conn *c)

@@ -171,8 +171,11 @@ typedef struct fate {
 /* Counts of writes to pages, by page number modulo this. */
 enum { CHANGE_COUNTS = 1024 };
 
-/* The last pages that a connection asked for. */
-enum { RECENT_PAGES = 4 };
+/* The last pages that a connection asked for; every how many it is looked into
+** whether it scans. */
+enum { RECENT_PAGES = 4, SAMPLE_PAGES = 64 };
+#define HIT_IS_NEWS(c, pin)                                                    \
+  (((int)(pin)->first | (c)->lines | ((c)->nrecent % SAMPLE_PAGES == 0)) != 0)
 
 /* How pages go out. */
 typedef enum out_mode { OUT_RAW, OUT_STAMP } out_mode;
@@ -267,6 +270,8 @@ struct conn {
   int nregions;
   uint64_t recent[RECENT_PAGES]; /* ids asked for last */
   unsigned nrecent;
+  int lines;             /* a scan reads what is on its pages */
+  uint64_t sampled;      /* when that was looked into, ns */
   struct ahead *ahead;   /* readahead.c; NULL: nothing yet */
   unsigned char *bounce; /* 64 KiB, aligned, made when needed */
   uint8_t head[HEADER_BYTES];
@@ -339,7 +344,7 @@ typedef struct globals {
                    unsigned long long all); /* pages; may be NULL */
   unsigned rules_off;                       /* tests */
   void (*after_wal_read_lock)(void);        /* tests */
-  int slow_reads; /* tests */
+  int slow_reads;                           /* tests */
 } globals;
 
 extern globals pagedb_globals;
@@ -529,8 +534,8 @@ int x_unfetch(sqlite3_file *f, sqlite3_int64 off, void *page);
 /* SQLite asks for a page that is not in the pool: read on, if this is a scan. The
 ** page may be there afterwards. */
 void ahead_missed(conn *c, uint64_t id);
-/* SQLite asked for a page that was read ahead, for the first time. */
-void ahead_used(conn *c, uint64_t id);
+/* SQLite asked for a page that is in the pool, and HIT_IS_NEWS. */
+void ahead_hit(conn *c, uint64_t id, const pagedb_pin *pin);
 /* Before a lock is given up: nothing is under way afterwards, and what was known
 ** of scans is forgotten. */
 void ahead_stop(conn *c);
