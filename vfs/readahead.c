@@ -129,7 +129,7 @@ struct ahead {
 static int allowed(const conn *c)
 {
   shared *s = c->file;
-  if (s->through != NULL || atomic_load(&s->failed) || c->ckpt ||
+  if (s->through != NULL || file_failed(s) || c->ckpt ||
       atomic_load(&s->owner) == NULL)
     return 0;
   if (c->no_lock)
@@ -335,7 +335,7 @@ static void plan_add(conn *c, const uint32_t *ids, unsigned n)
   struct ahead *a = c->ahead;
   uint32_t size = atomic_load(&s->page_size);
   uint64_t end = pages_end(s, size);
-  if (!plan_room(a, n))
+  if (n == 0 || !plan_room(a, n))
     return;
   size_t from = a->plan_n;
   for (unsigned i = 0; i < n; i++)
