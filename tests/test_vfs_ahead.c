@@ -294,7 +294,7 @@ static void test_damage(void **state)
   assert_int_equal(
       get_int(db, "SELECT count(v) FROM t WHERE id BETWEEN 1500 AND 2900"),
       1401);
-  assert_int_equal(tally_of(db).wasted, wasted + 1);
+  assert_true(tally_of(db).wasted > wasted);
   assert_int_equal(stat_of(db, "failures_crc"), failures);
   sqlite3_db_release_memory(db);
   assert_int_equal(try_run(db, "SELECT v FROM t"), SQLITE_IOERR_DATA);

@@ -61,6 +61,7 @@
 enum {
   SCANS = 4, /* two joined tables, two levels each */
   SCAN_STALE = 256,
+  SCAN_LOOK = 4096, /* children that are looked through, either way */
   WINDOW_MIN = 4,
   WINDOW_BYTES = 4 << 20,
   RUN_BYTES = 1 << 20,
@@ -329,6 +330,15 @@ static int plan_room(struct ahead *a, size_t n)
   return 1;
 }
 
+static int is_flying(const struct ahead *a, uint64_t id)
+{
+  for (const flight *f = a->flights; f != NULL; f = f->next)
+    for (unsigned i = 0; id >= f->first && id < f->end && i < f->n; i++)
+      if (f->page[i].page == id)
+        return 1;
+  return 0;
+}
+
 static void plan_add(conn *c, const uint32_t *ids, unsigned n)
 {
   shared *s = c->file;
@@ -340,7 +350,7 @@ static void plan_add(conn *c, const uint32_t *ids, unsigned n)
   size_t from = a->plan_n;
   for (unsigned i = 0; i < n; i++)
     if ((uint64_t)ids[i] * size >= 4096 && ids[i] < end &&
-        !is_lock_page(ids[i], size))
+        !is_lock_page(ids[i], size) && !is_flying(a, ids[i]))
       a->plan[a->plan_n++] = ids[i];
   qsort(a->plan + from, a->plan_n - from, sizeof *a->plan, by_id);
 }
@@ -400,15 +410,6 @@ static void feed(conn *c)
       break;
     }
   }
-}
-
-static int is_flying(const struct ahead *a, uint64_t id)
-{
-  for (const flight *f = a->flights; f != NULL; f = f->next)
-    for (unsigned i = 0; id >= f->first && id < f->end && i < f->n; i++)
-      if (f->page[i].page == id)
-        return 1;
-  return 0;
 }
 
 static int is_planned(const struct ahead *a, uint64_t id)
@@ -521,14 +522,14 @@ static int scan_append(conn *c, scan *t, uint64_t id)
 
 static int scan_has(const scan *t, uint64_t id, unsigned *at)
 {
-  /* As a rule it is the next one. */
-  for (unsigned i = t->at; i < t->n; i++)
+  /* As a rule it is the next one. Far away it is of no use. */
+  for (unsigned i = t->at; i < t->n && i - t->at < SCAN_LOOK; i++)
     if (t->kid[i] == id) {
       *at = i;
       return 1;
     }
-  for (unsigned i = 0; i < t->at && i < t->n; i++)
-    if (t->kid[i] == id) {
+  for (unsigned i = t->at; i-- > 0 && t->at - i < SCAN_LOOK;)
+    if (i < t->n && t->kid[i] == id) {
       *at = i;
       return 1;
     }
