@@ -173,7 +173,7 @@ enum { CHANGE_COUNTS = 1024 };
 
 /* The last pages that a connection asked for; every how many it is looked into
 ** whether it scans. */
-enum { RECENT_PAGES = 4, SAMPLE_PAGES = 64 };
+enum { RECENT_PAGES = 4, SAMPLE_PAGES = 256 };
 #define HIT_IS_NEWS(c, pin)                                                    \
   (((int)(pin)->first | (c)->lines | ((c)->nrecent % SAMPLE_PAGES == 0)) != 0)
 
