@@ -345,6 +345,7 @@ static int64_t own_checkpoint(const char *vfs, const char *their_vfs)
   make(path, vfs, "WAL");
   sqlite3 *db = db_open(path, vfs), *other = db_open(path, vfs);
   run(other, "UPDATE x SET v=1 WHERE id=25");
+  shared_invalidate(conn_of_db(db)->file); /* the page is to be read */
   pagedb_globals.slow_reads = SLOW_END;
   sqlite3_stmt *st = begin_scan(db);
   run(other, "PRAGMA wal_checkpoint");
@@ -365,6 +366,7 @@ static int64_t their_checkpoint(const char *vfs, const char *their_vfs,
   make(path, vfs, "WAL");
   sqlite3 *db = db_open(path, vfs), *other = db_open(path, vfs);
   run(other, "UPDATE x SET v=1 WHERE id=25");
+  shared_invalidate(conn_of_db(db)->file); /* the page is to be read */
   open_theirs(path, their_vfs);
   pagedb_globals.slow_reads = SLOW_END;
   sqlite3_stmt *st = begin_scan(db);
