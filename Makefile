@@ -25,6 +25,7 @@
 #   make check-sqlite the part of these that `make check` runs
 #   make sqlite-test-all   all of it, hours; sqlite-test-docs writes docs/sqlite-tests.md
 #   make bench-core bench-pcache   ns per operation
+#   make bench-scan   cold and warm scans, beside stock SQLite
 #   make bench-docs   runs both and writes docs/benchmarks.md
 #   make deps format install uninstall clean help
 #
@@ -93,6 +94,7 @@ EXAMPLE := $(OUT)/substrate
 GLUE    := $(OUT)/libpagedb_suite.so
 BENCH  := $(OUT)/bench_core
 BENCHP := $(OUT)/bench_pcache
+BENCHS := $(OUT)/bench_scan
 SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sqlite-tests bench examples))
 
 # The system calls that a test makes fail, or looks into.
@@ -115,7 +117,7 @@ WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-sector4k check-real check-clients check-demo check-windows check-aarch64 \
         sqlite-test sqlite-programs check-sqlite sqlite-test-all sqlite-test-docs \
-        check-format check-header torture coverage mutants bench-core bench-pcache bench-docs format install uninstall clean help variant \
+        check-format check-header torture coverage mutants bench-core bench-pcache bench-scan bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
 
@@ -191,12 +193,15 @@ $(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(SQLHELPER) $(SQLIB) $(LI
 $(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | $(SO)
 	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 -ldl $(LIBS)
 
-$(OUT)/test_pool $(OUT)/test_pool_races: $(OUT)/tests/pool_rig.o
+$(OUT)/test_pool $(OUT)/test_pool_races $(OUT)/test_pool_ahead: $(OUT)/tests/pool_rig.o
 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)
 
 $(BENCHP): $(OUT)/bench/bench_pcache.o $(OUT)/bench/bench.o $(SQLIB) $(LIB)
+	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
+
+$(BENCHS): $(OUT)/bench/bench_scan.o $(OUT)/bench/bench.o $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
 
 $(BENCH): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
@@ -313,6 +318,9 @@ bench-core: $(BENCH)
 
 bench-pcache: $(BENCHP)
 	$(BENCHP)
+
+bench-scan: $(BENCHS)
+	$(BENCHS) $(OUT)
 
 bench-docs: $(BENCH) $(BENCHP)
 	$(BENCH) >$(OUT)/bench.md

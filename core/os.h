@@ -118,6 +118,7 @@ typedef struct os_request {
   size_t done; /* out: bytes transferred */
   int err;     /* out: pagedb_err, as os_readv / os_writev give it */
   int sys;     /* out: the system's error number, 0 if none */
+  int flying;  /* out: 1 from os_queue_submit until it is finished */
 } os_request;
 
 typedef struct os_queue os_queue;
@@ -140,6 +141,10 @@ void os_queue_submit(os_queue *q, os_request *reqs, unsigned n);
 /* Wait until every request given so far is finished. Short transfers were
 ** carried on, EINTR and EAGAIN retried. */
 void os_queue_wait(os_queue *q);
+
+/* Finish one request that has come back; with `wait` one is waited for. 0: none
+** has, or none is under way. */
+int os_queue_reap(os_queue *q, int wait);
 
 /* Memory aligned to align (a power of two, at least sizeof(void *)), not
 ** zeroed; NULL when there is none. Freed with os_aligned_free. */

@@ -85,6 +85,7 @@ static void uring_finish(os_queue *q, struct io_uring_cqe *cqe)
   io_uring_cqe_seen(&q->ring, cqe);
   q->flying--;
   os_request_run(r);
+  r->flying = 0;
 }
 
 /* Wait for one transfer. */
@@ -110,7 +111,9 @@ static void uring_give_up(os_queue *q)
   struct io_uring_sq *sq = &q->ring.sq;
   for (unsigned i = *sq->khead; i != sq->sqe_tail; i++) {
     struct io_uring_sqe *e = &sq->sqes[i & *sq->kring_mask];
-    os_request_run((os_request *)(uintptr_t)e->user_data);
+    os_request *r = (os_request *)(uintptr_t)e->user_data;
+    os_request_run(r);
+    r->flying = 0;
   }
   io_uring_queue_exit(&q->ring);
   q->async = 0;
@@ -138,6 +141,7 @@ void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
     r->done = 0;
     r->err = PAGEDB_OK;
     r->sys = 0;
+    r->flying = 0;
     while (q->async && q->flying + io_uring_sq_ready(&q->ring) >= q->depth) {
       uring_push(q);
       if (q->async)
@@ -157,6 +161,7 @@ void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
     else
       io_uring_prep_readv(e, os_file_fd(r->file), v, (unsigned)r->niov, r->off);
     io_uring_sqe_set_data(e, r);
+    r->flying = 1;
   }
   if (q->async)
     uring_push(q);
@@ -166,6 +171,21 @@ void os_queue_wait(os_queue *q)
 {
   while (q->flying > 0)
     uring_reap(q);
+}
+
+int os_queue_reap(os_queue *q, int wait)
+{
+  struct io_uring_cqe *cqe;
+  if (q->flying == 0)
+    return 0;
+  if (wait) {
+    uring_reap(q);
+    return 1;
+  }
+  if (io_uring_peek_cqe(&q->ring, &cqe) != 0)
+    return 0;
+  uring_finish(q, cqe);
+  return 1;
 }
 
 void os_queue_close(os_queue *q)
@@ -196,6 +216,7 @@ void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
   (void)q;
   for (unsigned i = 0; i < n; i++) {
     reqs[i].done = 0;
+    reqs[i].flying = 0;
     os_request_run(&reqs[i]);
   }
 }
@@ -203,6 +224,13 @@ void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
 void os_queue_wait(os_queue *q)
 {
   (void)q;
+}
+
+int os_queue_reap(os_queue *q, int wait)
+{
+  (void)q;
+  (void)wait;
+  return 0;
 }
 
 void os_queue_close(os_queue *q)

@@ -413,6 +413,8 @@ typedef struct pagedb_pool_stats {
   uint64_t private_aside;    /* times that the hand met a pinned one, and put it
                                 aside */
   uint64_t private_excesses; /* times that a page had to go beyond the budget */
+  uint64_t ahead_used;       /* pages that were read ahead and then asked for */
+  uint64_t ahead_wasted;     /* the same, and gone without */
   uint64_t private_table_bytes; /* of the users, to find their pages; in no
                                    other number */
 } pagedb_pool_stats;
@@ -453,6 +455,8 @@ typedef struct pagedb_pin {
   pagedb_session *session;
   uint32_t slot;  /* private */
   uint32_t latch; /* private */
+  uint32_t
+      first; /* 1: the page had been read ahead, and this is the first pin */
 } pagedb_pin;
 
 /*

@@ -154,8 +154,11 @@ void pagedb_pool_stats_get(pagedb_pool *p, pagedb_pool_stats *out)
     out->resident += o->resident;
     out->dirty += o->ndirty;
   }
-  for (pagedb_session *s = p->sessions; s != NULL; s = s->next)
+  for (pagedb_session *s = p->sessions; s != NULL; s = s->next) {
     out->hits += atomic_load_explicit(&s->hits, memory_order_relaxed);
+    out->ahead_used +=
+        atomic_load_explicit(&s->ahead_used, memory_order_relaxed);
+  }
   for (private_set *s = p->sets; s != NULL; s = s->next) {
     uint64_t n = private_pages(s);
     uint64_t outside = atomic_load_explicit(&s->outside, memory_order_relaxed);
@@ -229,8 +232,11 @@ int pagedb_owner_close(pagedb_owner *o)
   pthread_mutex_lock(&p->lock);
   while (o->ndirty == 0 && o->nunwritten > 0)
     pool_wait(p); /* a write under way may fail and leave its page dirty */
-  uint64_t dirty = o->ndirty;
+  uint64_t dirty = o->ndirty, ahead = o->ahead;
   pthread_mutex_unlock(&p->lock);
+  if (ahead > 0)
+    return pagedb_fault_set(PAGEDB_EBUSY, 0, o->store->name, PAGEDB_NONE, ahead,
+                            0, "pages are being read ahead");
   if (dirty > 0)
     return pagedb_fault_set(PAGEDB_EBUSY, 0, o->store->name, PAGEDB_NONE, dirty,
                             0, "pages are dirty: flush or discard them");
@@ -290,6 +296,8 @@ int pagedb_session_close(pagedb_session *s)
     link = &(*link)->next;
   *link = s->next;
   p->stats.hits += atomic_load_explicit(&s->hits, memory_order_relaxed);
+  p->stats.ahead_used +=
+      atomic_load_explicit(&s->ahead_used, memory_order_relaxed);
   pthread_mutex_unlock(&p->lock);
   os_aligned_free(s->staging);
   os_aligned_free(s);

@@ -26,21 +26,6 @@ static inline void slot_publish(pagedb_session *s, uint32_t i, uint32_t value)
   }
 }
 
-static inline void table_enter(pagedb_session *s)
-{
-  if (s->asymmetric) {
-    atomic_store_explicit(&s->probing, 1, memory_order_relaxed);
-    atomic_signal_fence(memory_order_seq_cst);
-  } else {
-    atomic_exchange(&s->probing, 1);
-  }
-}
-
-static inline void table_leave(pagedb_session *s)
-{
-  atomic_store_explicit(&s->probing, 0, memory_order_release);
-}
-
 static inline void count_hit(pagedb_session *s)
 {
   /* One writer: no read-modify-write is needed for others to read it whole. */
@@ -56,6 +41,27 @@ static inline void pin_fill(pagedb_pin *pin, pagedb_session *s, pagedb_owner *o,
   pin->session = s;
   pin->slot = slot;
   pin->latch = 0;
+  pin->first = 0;
+}
+
+/*
+** The page that entry v stands for is pinned, and this use is to be noted. One
+** that was read ahead had its reference bit so that it would stay until now; from
+** here on it is like a page that was just read for somebody.
+*/
+static void note_use(pagedb_session *s, pte *e, uint64_t v, pagedb_pin *pin)
+{
+  /* Not an OR: a pinned page may be orphaned, and its entry cleared or given to
+  ** another frame, between the look and this. */
+  uint64_t now =
+      (v & PTE_AHEAD) != 0 ? v & ~(PTE_ACCESSED | PTE_AHEAD) : v | PTE_ACCESSED;
+  if (!atomic_compare_exchange_strong_explicit(e, &v, now, memory_order_relaxed,
+                                               memory_order_relaxed) ||
+      (v & PTE_AHEAD) == 0)
+    return;
+  pin->first = 1;
+  uint64_t n = atomic_load_explicit(&s->ahead_used, memory_order_relaxed);
+  atomic_store_explicit(&s->ahead_used, n + 1, memory_order_relaxed);
 }
 
 /* The hit. 0: not there, or not to be had without the lock. */
@@ -73,20 +79,14 @@ static inline int pin_resident(pagedb_session *s, pagedb_owner *o, uint64_t id,
     uint64_t want = atomic_load_explicit(&o->want, memory_order_acquire);
     if ((v & (PTE_EPOCH_MASK | PTE_PRESENT)) == want) {
       slot_publish(s, i, pte_loc(v) + 1);
-      hit = ((atomic_load(e) ^ v) & ~PTE_ACCESSED) == 0;
-      if (!hit)
+      hit = ((atomic_load(e) ^ v) & ~(PTE_ACCESSED | PTE_AHEAD)) == 0;
+      if (!hit) {
         atomic_store_explicit(&s->slot[i], 0, memory_order_release);
-      else if ((v & PTE_ACCESSED) == 0) {
-        /* Not an OR: a pinned page may be orphaned, and its entry cleared or
-        ** given to another frame, between the look and this. */
-        uint64_t was = v;
-        atomic_compare_exchange_strong_explicit(e, &was, v | PTE_ACCESSED,
-                                                memory_order_relaxed,
-                                                memory_order_relaxed);
-      }
-      if (hit) {
+      } else {
         s->free_slots &= s->free_slots - 1;
         pin_fill(pin, s, o, i, pte_loc(v));
+        if ((v & (PTE_ACCESSED | PTE_AHEAD)) != PTE_ACCESSED)
+          note_use(s, e, v, pin);
       }
     }
   }
@@ -382,7 +382,7 @@ static int fetch_slowly(pagedb_session *s, pagedb_owner *o, uint64_t id,
   int err = settle(s, o, id, &f, &resident);
   if (err == PAGEDB_OK && resident) {
     pin_locked(s, o, f, pin);
-    atomic_fetch_or(f->entry, PTE_ACCESSED);
+    note_use(s, f->entry, atomic_load(f->entry), pin);
     count_hit(s);
   } else if (err == PAGEDB_OK) {
     err = load_begin(o, id, f);
@@ -420,7 +420,7 @@ int pagedb_fetch_resident(pagedb_session *s, pagedb_owner *o, uint64_t id,
   int here = presence_of(o, id, &f) == HERE;
   if (here) {
     pin_locked(s, o, f, pin);
-    atomic_fetch_or(f->entry, PTE_ACCESSED);
+    note_use(s, f->entry, atomic_load(f->entry), pin);
     count_hit(s);
   }
   pthread_mutex_unlock(&s->pool->lock);

@@ -261,8 +261,16 @@ static frame *frame_commit(pagedb_pool *p, uint32_t class)
   return f;
 }
 
+/* Under the lock: a page leaves. */
+static void note_wasted(pagedb_pool *p, const frame *f)
+{
+  if ((atomic_load_explicit(f->entry, memory_order_relaxed) & PTE_AHEAD) != 0)
+    p->stats.ahead_wasted++;
+}
+
 void frame_orphan(pagedb_pool *p, frame *f)
 {
+  note_wasted(p, f);
   table_clear(f->owner, f->entry, f->page);
   f->owner->resident--;
   f->entry = NULL;
@@ -276,6 +284,7 @@ static void frame_drop(pagedb_pool *p, frame *f)
 {
   if (f->state == FRAME_RESIDENT) {
     frame_forget_changes(f);
+    note_wasted(p, f);
     table_clear(f->owner, f->entry, f->page);
     f->owner->resident--;
   } else if (f->state == FRAME_PRIVATE) {

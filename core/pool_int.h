@@ -5,6 +5,7 @@
 **   pool_table.c   page id -> frame: a radix tree of page table entries
 **   pool_frames.c  memory of the frames; the clock hand; reclaiming
 **   pool_fetch.c   hit, miss, new page, unpin, discard, invalidate
+**   pool_ahead.c   pages that are read ahead (ahead.h)
 **   pool_flush.c   dirty pages and how they reach the store
 **   pool_private.c private frames: no page id, no store (private.h)
 **   latch.c        shared and exclusive access to a page's content
@@ -34,6 +35,8 @@
 **   ORPHAN    entry lost (invalidated) while perhaps pinned; in the ring until
 **             the hand finds it unpinned. Its owner stays named, and is not
 **             closed before the orphan is gone
+**   AHEAD     somebody reads a page into it that may enter the pool later; on no
+**             list, in no table
 **   PRIVATE   belongs to a private set; in the ring, unless it is aside
 **
 ** A RESIDENT frame may be dirty (changed since the last copy was taken for a
@@ -59,6 +62,7 @@ typedef _Atomic uint64_t pte;
 #define PTE_PRESENT    ((uint64_t)1)
 #define PTE_ACCESSED   ((uint64_t)2) /* the clock's reference bit */
 #define PTE_BUSY       ((uint64_t)4) /* loading or being reclaimed */
+#define PTE_AHEAD      ((uint64_t)8) /* read ahead, and nobody came for it yet */
 #define PTE_EPOCH_ONE  ((uint64_t)1 << 8)
 #define PTE_EPOCH_MASK ((uint64_t)0xffffff << 8)
 #define PTE_LOC_SHIFT  32
@@ -100,6 +104,7 @@ typedef enum frame_state {
   FRAME_LOADING,
   FRAME_RESIDENT,
   FRAME_ORPHAN,
+  FRAME_AHEAD,
   FRAME_PRIVATE
 } frame_state;
 
@@ -157,6 +162,7 @@ struct pagedb_owner {
                        made anew is dirty while it is LOADING */
   uint64_t resident;
   uint64_t loading; /* pages being read or made */
+  uint64_t ahead;   /* frames that are out for read-ahead */
   uint64_t nunwritten;
   uint64_t ndirty;
   int sync_failed; /* sticky */
@@ -167,10 +173,11 @@ struct pagedb_session {
   _Atomic uint32_t slot[SESSION_SLOTS]; /* location + 1, or 0 */
   _Atomic uint32_t probing;             /* walking a page table right now */
   _Atomic uint64_t hits;
-  uint32_t free_slots; /* bit i: slot i is free */
-  uint32_t latches;    /* held through this session's pins */
-  uint32_t counted;    /* pins counted in frames */
-  int asymmetric;      /* copy of pool->asymmetric */
+  _Atomic uint64_t ahead_used; /* hits of pages read ahead, first time */
+  uint32_t free_slots;         /* bit i: slot i is free */
+  uint32_t latches;            /* held through this session's pins */
+  uint32_t counted;            /* pins counted in frames */
+  int asymmetric;              /* copy of pool->asymmetric */
   pagedb_pool *pool;
   pagedb_session *next;
   unsigned char *staging; /* STAGING_BYTES, allocated by the first write */
@@ -194,6 +201,7 @@ struct pagedb_pool {
 
   uint64_t capacity;
   uint64_t used;
+  uint64_t ahead_bytes; /* of frames that are out; part of used */
   slab **unit; /* per 64 KiB of the arena: the slab there, or NULL */
   uint32_t units;
   uint32_t next_unit;
@@ -286,6 +294,21 @@ static inline pte *table_find(const pagedb_owner *o, uint64_t id)
       return NULL;
   }
   return &n->slot[id & (NODE_SLOTS - 1)];
+}
+
+static inline void table_enter(pagedb_session *s)
+{
+  if (s->asymmetric) {
+    atomic_store_explicit(&s->probing, 1, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+  } else {
+    atomic_exchange(&s->probing, 1);
+  }
+}
+
+static inline void table_leave(pagedb_session *s)
+{
+  atomic_store_explicit(&s->probing, 0, memory_order_release);
 }
 
 /* Under the lock: the entry of page id, made if need be; NULL: no memory. */

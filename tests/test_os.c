@@ -242,6 +242,41 @@ static void batch_of(unsigned n, unsigned depth, int want_async)
   remove(path);
 }
 
+/* One after the other as they come back; none is left out. */
+static void test_reap(void **state)
+{
+  (void)state;
+  enum { N = 20 };
+  os_file *f = make(temp_path(), 0);
+  os_request r[N];
+  os_iov iov[N];
+  os_queue *q;
+  static unsigned char mem[N][4096], back[N][4096];
+  uint64_t seed = 3;
+  random_bytes(&seed, mem, sizeof mem);
+  ok(os_queue_open(6, &q));
+  for (int write = 1; write >= 0; write--) {
+    for (unsigned i = 0; i < N; i++) {
+      iov[i] = (os_iov){write ? mem[i] : back[i], 4096};
+      r[i] = (os_request){.file = f,
+                          .iov = &iov[i],
+                          .niov = 1,
+                          .write = write,
+                          .off = 4096 * (uint64_t)i};
+    }
+    os_queue_submit(q, r, N);
+    while (os_queue_reap(q, 0) || os_queue_reap(q, 1))
+      ;
+    for (unsigned i = 0; i < N; i++) {
+      assert_int_equal(r[i].flying, 0);
+      ok(r[i].err);
+    }
+  }
+  assert_memory_equal(mem, back, sizeof mem);
+  os_queue_close(q);
+  os_close(f);
+}
+
 static void test_batches(void **state)
 {
   (void)state;
@@ -733,6 +768,7 @@ int main(void)
       cmocka_unit_test(test_transfers),
       cmocka_unit_test(test_size_and_room),
       cmocka_unit_test(test_batches),
+      cmocka_unit_test(test_reap),
       cmocka_unit_test(test_memory),
       cmocka_unit_test(test_clocks),
       cmocka_unit_test(test_fence),

@@ -287,6 +287,103 @@ static int64_t abandoned_pages(const char *vfs, const char *their_vfs)
   return v;
 }
 
+/* --------------------------------------------------------------- read-ahead */
+
+static conn *conn_of_db(sqlite3 *db)
+{
+  sqlite3_file *f = NULL;
+  sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f);
+  assert_non_null(conn_of(f));
+  return conn_of(f);
+}
+
+/* Ten rows of a scan: two leaves, and the reads of the next ones under way. */
+static sqlite3_stmt *begin_scan(sqlite3 *db)
+{
+  sqlite3_stmt *st;
+  assert_int_equal(
+      sqlite3_prepare_v2(db, "SELECT v, pad FROM x", -1, &st, NULL), SQLITE_OK);
+  for (int i = 0; i < 10; i++)
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+  return st;
+}
+
+/*
+** They spill uncommitted pages while our reads, begun under a lock that we gave
+** up since, are under way; then they roll back. The 16 bytes and the size are
+** what they were.
+*/
+static int64_t spilled_and_rolled_back(const char *vfs, const char *their_vfs)
+{
+  const char *path = db_path("state.db");
+  make(path, vfs, "DELETE");
+  sqlite3 *db = db_open(path, vfs);
+  pagedb_globals.slow_reads = SLOW_START;
+  sqlite3_finalize(begin_scan(db));
+  open_theirs(path, their_vfs);
+  /* Their dirty pages leave their pool early. */
+  ask(&them, "PRAGMA pagedb_pool_size=131072");
+  tell(&them, "PRAGMA cache_size=5");
+  tell(&them, "BEGIN");
+  tell(&them, "UPDATE x SET v=7");
+  ahead_wait(conn_of_db(db));
+  pagedb_globals.slow_reads = SLOW_NOT;
+  tell(&them, "ROLLBACK");
+  int64_t v = 1 + read_fresh(db, "SELECT sum(v) FROM x");
+  ask(&them, "PRAGMA pagedb_pool_size=67108864");
+  tell(&them, "close");
+  db_close(db);
+  return v;
+}
+
+/* We checkpoint a page that another of our connections reads ahead meanwhile:
+** its image from before comes back after. */
+static int64_t own_checkpoint(const char *vfs, const char *their_vfs)
+{
+  const char *path = db_path("state.db");
+  (void)their_vfs;
+  make(path, vfs, "WAL");
+  sqlite3 *db = db_open(path, vfs), *other = db_open(path, vfs);
+  run(other, "UPDATE x SET v=1 WHERE id=25");
+  shared_invalidate(conn_of_db(db)->file); /* the page is to be read */
+  pagedb_globals.slow_reads = SLOW_END;
+  sqlite3_stmt *st = begin_scan(db);
+  run(other, "PRAGMA wal_checkpoint");
+  ahead_wait(conn_of_db(db));
+  sqlite3_finalize(st);
+  pagedb_globals.slow_reads = SLOW_NOT;
+  int64_t v = read_fresh(other, "SELECT v FROM x WHERE id=25");
+  db_close(other);
+  db_close(db);
+  return v;
+}
+
+/* The same, by them: seen by another of our connections, or by none. */
+static int64_t their_checkpoint(const char *vfs, const char *their_vfs,
+                                int seen)
+{
+  const char *path = db_path("state.db");
+  make(path, vfs, "WAL");
+  sqlite3 *db = db_open(path, vfs), *other = db_open(path, vfs);
+  run(other, "UPDATE x SET v=1 WHERE id=25");
+  shared_invalidate(conn_of_db(db)->file); /* the page is to be read */
+  open_theirs(path, their_vfs);
+  pagedb_globals.slow_reads = SLOW_END;
+  sqlite3_stmt *st = begin_scan(db);
+  tell(&them, "PRAGMA wal_checkpoint");
+  if (seen)
+    get_int(other, "SELECT v FROM y WHERE id=1");
+  ahead_wait(conn_of_db(db));
+  pagedb_globals.slow_reads = SLOW_NOT;
+  int64_t v = read_fresh(other, "SELECT v FROM x WHERE id=25");
+  sqlite3_finalize(st);
+  v += read_fresh(db, "SELECT v FROM x WHERE id=25") - 1;
+  tell(&them, "close");
+  db_close(other);
+  db_close(db);
+  return v;
+}
+
 /* Stock SQLite checkpoints a WAL that page-db wrote, while page-db has it open:
 ** what it brought in must not be taken for holes by our next checkpoint. */
 static void test_stock_checkpoint(void **state)
@@ -400,6 +497,19 @@ static void test_abandoned(void **state)
 {
   (void)state;
   with_control(abandoned_pages, "pagedb", "pagedb", RULE_ABANDON);
+}
+
+static void test_ahead(void **state)
+{
+  (void)state;
+  with_control(spilled_and_rolled_back, plain, "unix", RULE_AHEAD);
+  with_control(spilled_and_rolled_back, "pagedb", "pagedb", RULE_AHEAD);
+  with_control(own_checkpoint, plain, NULL, RULE_AHEAD);
+  with_control(own_checkpoint, "pagedb", NULL, RULE_AHEAD);
+  for (int seen = 0; seen < 2; seen++) {
+    assert_int_equal(their_checkpoint("pagedb", "pagedb", seen), 1);
+    assert_int_equal(their_checkpoint(plain, "unix", seen), 1);
+  }
 }
 
 /* --------------------------------------------------------------------- fork */
@@ -574,6 +684,7 @@ int main(void)
       cmocka_unit_test(test_empty_log),
       cmocka_unit_test(test_geometry),
       cmocka_unit_test(test_abandoned),
+      cmocka_unit_test(test_ahead),
       cmocka_unit_test(test_stock_checkpoint),
       cmocka_unit_test(test_fork),
       cmocka_unit_test(test_lock_trap),

@@ -15,6 +15,10 @@
 ** failed until it is closed (s->fate): the system may have marked the lost
 ** pages clean, and a second sync would say OK.
 **
+** Every byte that the process writes to the file goes through here, and what it
+** changed is counted (file_changed): so read-ahead knows that a page which it read
+** earlier is not to be used.
+**
 ** Nothing here locks; SQLite's locks order the transfers.
 */
 #include <string.h>
@@ -97,6 +101,33 @@ static os_file *file_for(shared *s, size_t bytes, uint64_t off)
   return handle_os(atomic_load(&s->buffered));
 }
 
+os_file *io_ahead(shared *s, uint32_t page_size)
+{
+  return s->through != NULL ? NULL : file_for(s, page_size, BUFFERED_BYTES);
+}
+
+/* ----------------------------------------------------------------- changes */
+
+void file_changed(shared *s, uint64_t off, uint64_t n)
+{
+  uint32_t size = atomic_load(&s->page_size);
+  if (size == 0)
+    return;
+  uint64_t first = off / size, end = n == 0 ? first : (off + n - 1) / size + 1;
+  if (end - first >= CHANGE_COUNTS) {
+    atomic_fetch_add(&s->changed_all, 1);
+    return;
+  }
+  for (; first < end; first++)
+    atomic_fetch_add(&s->changed[first % CHANGE_COUNTS], 1);
+}
+
+uint32_t file_changes(shared *s, uint64_t id)
+{
+  return atomic_load(&s->changed[id % CHANGE_COUNTS]) +
+         atomic_load(&s->changed_all);
+}
+
 int io_read(shared *s, void *buf, size_t n, uint64_t off, size_t *got)
 {
   uint64_t start = began();
@@ -116,6 +147,7 @@ int io_write(shared *s, const void *buf, size_t n, uint64_t off)
                 ? parent_write(s, buf, n, off)
                 : os_writev(handle_os(atomic_load(&s->buffered)), &iov, 1, off);
   ended(TIMED_WRITE, start);
+  file_changed(s, off, n);
   atomic_fetch_add(&pagedb_globals.count.write_calls, 1);
   return err;
 }
@@ -155,8 +187,12 @@ static int write_pages(shared *s, os_file *f, os_iov *iov, int n, uint64_t off)
   int err = PAGEDB_OK;
   if (f != NULL) {
     uint64_t start = began();
+    uint64_t bytes = 0;
+    for (int i = 0; i < n; i++)
+      bytes += iov[i].len; /* before the call, which may modify the vector */
     err = os_writev(f, iov, n, off);
     ended(TIMED_WRITE, start);
+    file_changed(s, off, bytes);
     atomic_fetch_add(&pagedb_globals.count.write_calls, 1);
     return err;
   }

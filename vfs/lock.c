@@ -34,13 +34,8 @@
 
 #include "vfs_int.h"
 
-/* WAL locks and words of the wal-index (SQLite's walformat, section 2). */
-enum {
-  WAL_WRITE_LOCK = 0,
-  WAL_CKPT_LOCK = 1,
-  WAL_READ_LOCKS = 3,
-  INDEX_SALT = 8
-};
+/* WAL locks (SQLite's walformat, section 2). */
+enum { WAL_WRITE_LOCK = 0, WAL_CKPT_LOCK = 1, WAL_READ_LOCKS = 3 };
 
 static int methods_lock(conn *c, int level)
 {
@@ -373,6 +368,8 @@ int x_shm_lock(sqlite3_file *f, int offset, int n, int flags)
   conn *c = (conn *)f;
   if ((flags & SQLITE_SHM_UNLOCK) != 0 && offset <= WAL_CKPT_LOCK)
     wal_releasing(c, offset, n);
+  if ((flags & SQLITE_SHM_UNLOCK) != 0 && offset >= WAL_READ_LOCKS)
+    ahead_stop(c);
   int rc = c->parent->pMethods->xShmLock(c->parent, offset, n, flags);
   if (rc == SQLITE_OK && (flags & SQLITE_SHM_LOCK) != 0)
     wal_locked(c, offset, n, (flags & SQLITE_SHM_EXCLUSIVE) != 0);
@@ -393,6 +390,7 @@ int x_shm_unmap(sqlite3_file *f, int delete_it)
 {
   conn *c = (conn *)f;
   wal_releasing(c, 0, WAL_READ_LOCKS);
+  ahead_stop(c);
   c->shm = NULL;
   free((void *)c->regions);
   c->regions = NULL;
@@ -476,6 +474,8 @@ int x_unlock(sqlite3_file *f, int level)
   if (level >= c->lock)
     return methods_unlock(c, level);
   txn_abandon(c);
+  if (level == SQLITE_LOCK_NONE)
+    ahead_stop(c);
   if (c->lock >= SQLITE_LOCK_RESERVED)
     c->overwrite = 0;
   c->fresh = 0;

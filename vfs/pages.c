@@ -109,6 +109,12 @@ static int page_in(shared *s, uint32_t size, uint64_t id, uint8_t *page,
   return err;
 }
 
+int pages_arrived(shared *s, uint32_t size, uint64_t id, uint8_t *page,
+                  uint64_t *lsn)
+{
+  return page_in(s, size, id, page, size, 1, lsn);
+}
+
 void keep_guard(const shared *s, uint8_t *page1)
 {
   if (s->txn.start_stamped && memcmp(page1, "SQLite format 3", 16) == 0)

@@ -154,11 +154,27 @@ static int read_around(conn *c, uint64_t id, size_t at, uint8_t *buf, size_t n,
   return SQLITE_OK;
 }
 
+/*
+** The page from the pool. What is noted of a hit is its number alone, for
+** readahead.c.
+*/
+static inline int fetch(conn *c, pagedb_owner *o, uint64_t id, pagedb_pin *pin)
+{
+  c->recent[c->nrecent++ % RECENT_PAGES] = id;
+  if (pagedb_fetch_resident(c->session, o, id, pin)) {
+    if (HIT_IS_NEWS(c, pin))
+      ahead_hit(c, id, pin);
+    return PAGEDB_OK;
+  }
+  ahead_missed(c, id);
+  return pagedb_fetch(c->session, o, id, pin);
+}
+
 static int read_page(conn *c, uint64_t id, size_t at, uint8_t *buf, size_t n)
 {
   pagedb_pin pin;
   pagedb_owner *o = atomic_load(&c->file->owner);
-  int err = pagedb_fetch(c->session, o, id, &pin);
+  int err = fetch(c, o, id, &pin);
   if (is_verification(err))
     err = pagedb_fetch(c->session, o, id, &pin);
   if (err != PAGEDB_OK)
@@ -232,8 +248,7 @@ int x_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out)
       from % size != 0 || off + n > c->mmap_limit || file_failed(s) ||
       is_lock_page(from / size, (uint32_t)size) || refuses_plain(c))
     return SQLITE_OK;
-  if (pagedb_fetch(c->session, atomic_load(&s->owner), from / size, &pin) ==
-      PAGEDB_OK) {
+  if (fetch(c, atomic_load(&s->owner), from / size, &pin) == PAGEDB_OK) {
     *out = pin.data;
     c->fetched++;
   }

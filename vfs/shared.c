@@ -489,6 +489,7 @@ static void files_remove(shared *s)
 void shared_detach(conn *c)
 {
   shared *s = c->file;
+  ahead_close(c);
   if (s != NULL) {
     pthread_mutex_lock(&pagedb_globals.lock);
     conns_remove(s, c);

@@ -11,6 +11,7 @@
 **   pages.c     pages of a database file, as the pool wants them: verify, stamp
 **   lock.c      locks and shared memory; is what the pool holds still true?
 **   read.c      xRead, xFetch
+**   readahead.c pages that a scan will want, read before it asks
 **   write.c     xWrite, xTruncate, xSync: the write transaction and its join
 **   join.c      what happens at the join: which pages get stamps
 **   checkpoint.c  writes of a WAL checkpoint; the observer of WAL files
@@ -77,9 +78,9 @@ enum {
   VERSION_BYTES = 16 /* at 24: what SQLite compares */
 };
 
-/* Word of the wal-index that says how many frames are in the file (walformat,
+/* Words of the wal-index: salts, and how many frames are in the file (walformat,
 ** section 2). */
-enum { INDEX_BACKFILL = 24 };
+enum { INDEX_SALT = 8, INDEX_BACKFILL = 24 };
 
 typedef struct header {
   int valid;          /* a database's, with a possible page size */
@@ -168,6 +169,15 @@ typedef struct fate {
   _Atomic int failed; /* a sync failed: sticky */
 } fate;
 
+/* Counts of writes to pages, by page number modulo this. */
+enum { CHANGE_COUNTS = 1024 };
+
+/* The last pages that a connection asked for; every how many it is looked into
+** whether it scans. */
+enum { RECENT_PAGES = 4, SAMPLE_PAGES = 256 };
+#define HIT_IS_NEWS(c, pin)                                                    \
+  (((int)(pin)->first | (c)->lines | ((c)->nrecent % SAMPLE_PAGES == 0)) != 0)
+
 /* How pages go out. */
 typedef enum out_mode { OUT_RAW, OUT_STAMP } out_mode;
 
@@ -218,6 +228,10 @@ struct shared {
   uint64_t ckpt_lsn;
   unsigned wal_conns; /* with shm mapped and SHARED held */
 
+  /* io.c: what this process wrote. */
+  _Atomic uint32_t changed[CHANGE_COUNTS];
+  _Atomic uint32_t changed_all;
+
   int lost_guard;            /* that was said already; under lock */
   char last_error[SENTENCE]; /* for pagedb_files; under lock */
 };
@@ -255,6 +269,11 @@ struct conn {
   volatile uint32_t *shm;      /* first region of the wal-index, or NULL */
   volatile uint32_t **regions; /* all that are mapped */
   int nregions;
+  uint64_t recent[RECENT_PAGES]; /* ids asked for last */
+  unsigned nrecent;
+  int lines;             /* a scan reads what is on its pages */
+  uint64_t sampled;      /* when that was looked into, ns */
+  struct ahead *ahead;   /* readahead.c; NULL: nothing yet */
   unsigned char *bounce; /* 64 KiB, aligned, made when needed */
   uint8_t head[HEADER_BYTES];
   unsigned head_bytes;
@@ -300,8 +319,12 @@ enum {
   RULE_LEAVES = 128,   /* torn free leaves are mended after a playback */
   RULE_STAMPS = 256,   /* all stamps are durable before the guard is written */
   RULE_GUARD = 512,    /* the guard comes, and goes, after the commit */
-  RULE_JOURNAL = 1024  /* the last journal is gone for good before stamping */
+  RULE_JOURNAL = 1024, /* the last journal is gone for good before stamping */
+  RULE_AHEAD = 2048 /* read-ahead ends with the lock that it was made under */
 };
+/* For tests: read-ahead that nobody waits for is not done, or does not come back.
+*/
+enum { SLOW_NOT, SLOW_START, SLOW_END };
 #define RULE_IS_ON(r) ((pagedb_globals.rules_off & (r)) == 0)
 
 typedef struct globals {
@@ -322,6 +345,7 @@ typedef struct globals {
                    unsigned long long all); /* pages; may be NULL */
   unsigned rules_off;                       /* tests */
   void (*after_wal_read_lock)(void);        /* tests */
+  int slow_reads;                           /* tests */
 } globals;
 
 extern globals pagedb_globals;
@@ -420,6 +444,13 @@ int io_header(shared *s, uint8_t *buf, size_t *got);
 /* The same, HEADER_BYTES of it, and what they say. */
 int header_read(shared *s, uint8_t *buf, header *h);
 
+/* The file to read pages ahead from, as a whole; NULL in parent mode. */
+os_file *io_ahead(shared *s, uint32_t page_size);
+/* Bytes [off, off+n) were written, by whatever way. */
+void file_changed(shared *s, uint64_t off, uint64_t n);
+/* A number that is another one once the page was written since. */
+uint32_t file_changes(shared *s, uint64_t id);
+
 /* ----------------------------------------------------------------- deep.c */
 
 /* One write: whole pages that are neighbours in the file. */
@@ -454,6 +485,10 @@ int pages_read_one(shared *s, uint64_t id, void *buf, int verify);
 ** are put into it). */
 int pages_write_one(shared *s, uint64_t id, void *buf, uint64_t lsn,
                     out_mode out);
+/* A page that came in by another way than the pool's: as SQLite sees it, or an
+** error. */
+int pages_arrived(shared *s, uint32_t size, uint64_t id, uint8_t *page,
+                  uint64_t *lsn);
 /*
 ** While a transaction that began on a stamped file has pages on disk without
 ** stamps, page 1 keeps the guard, whatever it says otherwise: whoever plays the
@@ -513,6 +548,20 @@ int state_learn(shared *s, const header *h);
 int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off);
 int x_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out);
 int x_unfetch(sqlite3_file *f, sqlite3_int64 off, void *page);
+
+/* ----------------------------------------------------------- readahead.c */
+
+/* SQLite asks for a page that is not in the pool: read on, if this is a scan. The
+** page may be there afterwards. */
+void ahead_missed(conn *c, uint64_t id);
+/* SQLite asked for a page that is in the pool, and HIT_IS_NEWS. */
+void ahead_hit(conn *c, uint64_t id, const pagedb_pin *pin);
+/* Before a lock is given up: nothing is under way afterwards, and what was known
+** of scans is forgotten. */
+void ahead_stop(conn *c);
+/* Wait for what is under way, and let those pages in that are still true. */
+void ahead_wait(conn *c);
+void ahead_close(conn *c);
 
 /* --------------------------------------------------------------- write.c */
 

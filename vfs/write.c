@@ -526,6 +526,7 @@ int x_truncate(sqlite3_file *f, sqlite3_int64 bytes)
   if (err != PAGEDB_OK)
     return shared_report(s, err, SQLITE_IOERR_TRUNCATE);
   int rc = c->parent->pMethods->xTruncate(c->parent, bytes);
+  atomic_fetch_add(&s->changed_all, 1);
   if (rc != SQLITE_OK)
     return rc;
   if (atomic_load(&s->writer) == c && s->txn.end > (uint64_t)bytes) {

@@ -1,0 +1,193 @@
+/*
+** test_pool_ahead.c - frames that are filled from outside, and when they become
+** pages of the pool (core/ahead.h).
+*/
+#define _DEFAULT_SOURCE
+#include <stdlib.h>
+#include <string.h>
+
+#include "ahead.h"
+#include "endian.h"
+#include "pool_rig.h"
+
+static int yes(void *arg, const ahead_page *p)
+{
+  (void)p;
+  ++*(int *)arg;
+  return 1;
+}
+
+static int no(void *arg, const ahead_page *p)
+{
+  (void)p;
+  ++*(int *)arg;
+  return 0;
+}
+
+/* As a reader would: page i holds i + 1000. */
+static void read_in(ahead_page *a, unsigned n)
+{
+  for (unsigned i = 0; i < n; i++) {
+    memset(a[i].data, 0, PAGE);
+    put_le64(a[i].data + AT, a[i].page + 1000);
+    a[i].lsn = a[i].page + 1;
+    a[i].good = 1;
+  }
+}
+
+static void test_published(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  const uint64_t ids[] = {0, 1, 2, 3};
+  ahead_page a[4];
+  pagedb_pin pin;
+  unsigned looked;
+  int asked = 0;
+  fill(&r, 4);
+  get(r.session, r.owner, 1);
+  assert_int_equal(ahead_begin(r.owner, ids, 4, a, &looked), 3);
+  assert_int_equal(looked, 4);
+  assert_true(a[0].data < a[1].data && a[1].data < a[2].data);
+  assert_false(pagedb_resident(r.owner, 2));
+  expect(pagedb_owner_close(r.owner), PAGEDB_EBUSY);
+  read_in(a, 3);
+  pagedb_pool_stats before = stats(r.pool);
+  ahead_end(r.owner, a, 3, yes, &asked);
+  assert_int_equal(asked, 3);
+  for (int i = 0; i < 2; i++) {
+    ok(pagedb_fetch(r.session, r.owner, 2, &pin));
+    assert_int_equal(get_le64(pin.data + AT), 1002);
+    assert_int_equal(pagedb_pin_lsn(&pin), 3);
+    assert_int_equal(pin.first, i == 0);
+    pagedb_unpin(&pin);
+  }
+  pagedb_pool_stats now = stats(r.pool);
+  assert_int_equal(now.misses, before.misses);
+  assert_int_equal(now.ahead_used, 1);
+  assert_int_equal(now.ahead_wasted, 0);
+  assert_int_equal(now.resident, 4);
+  ok(pagedb_discard_from(r.owner, 0));
+  assert_int_equal(stats(r.pool).ahead_wasted, 2);
+  rig_close(&r);
+}
+
+static void drop_one(rig *r, const char *why, int (*meanwhile)(rig *),
+                     int (*still)(void *, const ahead_page *), int good)
+{
+  const uint64_t id = 5;
+  ahead_page a;
+  unsigned looked;
+  int asked = 0;
+  ok(pagedb_discard_from(r->owner, 0));
+  uint64_t wasted = stats(r->pool).ahead_wasted;
+  assert_int_equal(ahead_begin(r->owner, &id, 1, &a, &looked), 1);
+  read_in(&a, 1);
+  put_le64(a.data + AT, 1);
+  a.good = good;
+  if (meanwhile != NULL)
+    ok(meanwhile(r));
+  ahead_end(r->owner, &a, 1, still, &asked);
+  assert_int_equal(stats(r->pool).ahead_wasted, wasted + 1);
+  if (get(r->session, r->owner, 5) == 1)
+    fail_msg("%s: published", why);
+}
+
+static int invalidate(rig *r)
+{
+  return pagedb_invalidate(r->owner);
+}
+
+static int fetch(rig *r)
+{
+  return get(r->session, r->owner, 5) == 1005 ? PAGEDB_OK : PAGEDB_EIO;
+}
+
+static int make_anew(rig *r)
+{
+  pagedb_pin pin;
+  ok(pagedb_fetch_new(r->session, r->owner, 5, &pin));
+  put_le64(pin.data + AT, 7);
+  pagedb_unpin(&pin);
+  return PAGEDB_OK;
+}
+
+static void test_dropped(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  fill(&r, 8);
+  drop_one(&r, "not good", NULL, yes, 0);
+  drop_one(&r, "not true", NULL, no, 1);
+  drop_one(&r, "old epoch", invalidate, yes, 1);
+  drop_one(&r, "came in", fetch, yes, 1);
+  drop_one(&r, "made anew", make_anew, yes, 1);
+  ok(pagedb_discard_from(r.owner, 0));
+  rig_close(&r);
+}
+
+/* An eighth of the pool, and no dirty page gives way. */
+static void test_share(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  uint64_t ids[AHEAD_MAX];
+  ahead_page a[AHEAD_MAX], more[AHEAD_MAX];
+  unsigned looked;
+  int asked = 0;
+  for (unsigned i = 0; i < AHEAD_MAX; i++)
+    ids[i] = 100 + i;
+  assert_int_equal(ahead_begin(r.owner, ids, AHEAD_MAX, a, &looked), 8);
+  assert_int_equal(looked, 8);
+  assert_int_equal(ahead_begin(r.owner, ids + 8, 1, more, &looked), 0);
+  assert_int_equal(looked, 0);
+  ahead_end(r.owner, a, 8, no, &asked);
+  assert_int_equal(asked, 0);
+  for (unsigned i = 0; i < 64; i++)
+    put(r.session, r.owner, i, i + 1000);
+  uint64_t written = stats(r.pool).pages_written;
+  assert_int_equal(ahead_begin(r.owner, ids, 8, a, &looked), 0);
+  assert_int_equal(stats(r.pool).pages_written, written);
+  ok(pagedb_checkpoint(r.session, r.owner));
+  assert_int_equal(ahead_begin(r.owner, ids, 8, a, &looked), 8);
+  ahead_end(r.owner, a, 8, no, &asked);
+  rig_close(&r);
+}
+
+/* The hand spares what was read ahead until it was used, once round. */
+static void test_spared(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  uint64_t ids[8];
+  ahead_page a[8];
+  unsigned looked;
+  int asked = 0;
+  fill(&r, 200);
+  for (unsigned i = 0; i < 8; i++)
+    ids[i] = i;
+  assert_int_equal(ahead_begin(r.owner, ids, 8, a, &looked), 8);
+  read_in(a, 8);
+  ahead_end(r.owner, a, 8, yes, &asked);
+  for (unsigned i = 8; i < 80; i++)
+    get(r.session, r.owner, i);
+  for (unsigned i = 0; i < 8; i++)
+    assert_true(pagedb_resident(r.owner, i));
+  for (unsigned i = 0; i < 4; i++)
+    get(r.session, r.owner, i);
+  ok(pagedb_discard_from(r.owner, 0));
+  assert_int_equal(stats(r.pool).ahead_used, 4);
+  assert_int_equal(stats(r.pool).ahead_wasted, 4);
+  rig_close(&r);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_published),
+      cmocka_unit_test(test_dropped),
+      cmocka_unit_test(test_share),
+      cmocka_unit_test(test_spared),
+  };
+  return RUN_WITH_BOTH_FENCES(tests);
+}

@@ -1,0 +1,468 @@
+/*
+** test_vfs_ahead.c - read-ahead: that scans use it and point lookups do not, that
+** it is counted, and that what it meets on its way (damage, nonsense in interior
+** pages, a file cut off, a full pool, fork, close) is nobody's business until
+** SQLite asks. That it never brings in what is not true any more is shown in
+** test_vfs_state.c, where there are two processes.
+*/
+#define _DEFAULT_SOURCE
+#define SQLITE_CORE 1
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../vfs/vfs_int.h"
+#include "sqlutil.h"
+
+enum {
+  ROWS = 12006, /* one more is a prime number */
+  BEGUN = 25    /* rows: into the second leaf */
+};
+
+static const char plain[] = "pagedb&pagedb_stamp=off";
+
+/* A table with an index, and long texts in some rows. Scattered: the ids were
+** inserted in no order. */
+static void make(const char *path, const char *vfs, int page_size,
+                 int scattered)
+{
+  db_remove(path);
+  sqlite3 *db = db_open(path, vfs);
+  run(db,
+      "PRAGMA page_size=%d; PRAGMA journal_mode=OFF; PRAGMA cache_size=-60000;"
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, k, v TEXT); BEGIN",
+      page_size);
+  run(db,
+      "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n<%d)"
+      " INSERT INTO t SELECT n*%d%%%d, n*7919%%%d, "
+      "hex(randomblob(iif(n%%2000=0,"
+      "50000, 100))) FROM c",
+      ROWS, scattered ? 4801 : 1, ROWS + 1, ROWS + 1);
+  run(db, "COMMIT; CREATE INDEX i ON t(k)");
+  db_close(db);
+}
+
+static int64_t stat_of(sqlite3 *db, const char *name)
+{
+  return get_int(db, "SELECT value FROM pagedb_stats WHERE name=%Q", name);
+}
+
+static uint64_t hash_of(const char *path, const char *vfs)
+{
+  sqlite3 *db = db_open(path, vfs);
+  uint64_t h = content_hash(db);
+  db_close(db);
+  return h;
+}
+
+/* ------------------------------------------------------------------- counts */
+
+typedef struct tally {
+  int64_t used, wasted, misses;
+} tally;
+
+static tally tally_of(sqlite3 *db)
+{
+  return (tally){stat_of(db, "read_ahead_used"),
+                 stat_of(db, "read_ahead_wasted"), stat_of(db, "misses")};
+}
+
+/* The pages of one query on a cold pool. */
+static tally cold(const char *path, const char *vfs, const char *sql)
+{
+  sqlite3 *db = db_open(path, vfs);
+  get_int(db, "SELECT count(*) FROM sqlite_schema");
+  tally a = tally_of(db);
+  run(db, "%s", sql);
+  tally b = tally_of(db);
+  db_close(db);
+  return (tally){b.used - a.used, b.wasted - a.wasted, b.misses - a.misses};
+}
+
+static void scans_use_it(const char *vfs, int page_size, int scattered)
+{
+  static const char *const scan[] = {
+      "SELECT sum(length(v)) FROM t", "SELECT v FROM t ORDER BY id DESC",
+      "SELECT sum(k) FROM t INDEXED BY i", "SELECT k FROM t ORDER BY k DESC"};
+  const char *path = db_path("ahead.db");
+  make(path, vfs, page_size, scattered);
+  for (int i = 0; i < 4; i++) {
+    tally n = cold(path, vfs, scan[i]);
+    if (n.used < 9 * n.misses || n.wasted > n.used / 4 + 4)
+      fail_msg("%s, page size %d, %s: %d used, %d wasted, %d misses", scan[i],
+               page_size, vfs, (int)n.used, (int)n.wasted, (int)n.misses);
+  }
+  assert_true(hash_of(path, vfs) == hash_of(path, "unix"));
+}
+
+static void test_scans(void **state)
+{
+  (void)state;
+  scans_use_it("pagedb", 4096, 0);
+  scans_use_it("pagedb", 4096, 1);
+  scans_use_it(plain, 1024, 1);
+  scans_use_it("pagedb", 512, 0);
+}
+
+static void test_point_lookups(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  make(path, "pagedb", 1024, 1);
+  tally n = cold(path, "pagedb",
+                 "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c "
+                 "WHERE n<1000) SELECT max(v) FROM c CROSS JOIN t ON "
+                 "id=n*7907%12007");
+  assert_true(n.misses > 500);
+  if (n.used + n.wasted > n.misses / 20)
+    fail_msg("%d used, %d wasted, %d misses", (int)n.used, (int)n.wasted,
+             (int)n.misses);
+}
+
+/* Every size of page, geometry and journal; compared with stock. */
+static void test_equal(void **state)
+{
+  (void)state;
+  static const char *const journal[] = {"DELETE", "WAL"};
+  const char *path = db_path("ahead.db");
+  for (int size = 512; size <= 65536; size *= 2)
+    for (int i = 0; i < 2; i++) {
+      const char *vfs = size % 3 == 1 ? "pagedb" : plain;
+      make(path, vfs, size, i);
+      sqlite3 *db = db_open(path, vfs);
+      run(db, "PRAGMA journal_mode=%s; PRAGMA mmap_size=%d", journal[i],
+          size > 4096 ? 0 : 1 << 30);
+      run(db, "UPDATE t SET k=-k WHERE id%%10=0");
+      uint64_t ours = content_hash(db);
+      db_close(db);
+      assert_true(ours == hash_of(path, "unix"));
+      assert_true(ours == hash_of(path, vfs));
+    }
+}
+
+/* ------------------------------------------------------------------ budgets */
+
+static void test_small_pool(void **state)
+{
+  (void)state;
+  static const int bytes[] = {65536, 131072, 1 << 20, 4 << 20};
+  const char *path = db_path("ahead.db");
+  make(path, "pagedb", 4096, 1);
+  uint64_t wanted = hash_of(path, "unix");
+  sqlite3 *db = db_open(path, "pagedb");
+  int64_t before = get_int(db, "PRAGMA pagedb_pool_size");
+  for (int i = 0; i < 4; i++) {
+    run(db, "PRAGMA pagedb_pool_size=%d", bytes[i]);
+    sqlite3_db_release_memory(db);
+    assert_true(content_hash(db) == wanted);
+    assert_true(stat_of(db, "pool_used_bytes") <= bytes[i]);
+  }
+  run(db, "PRAGMA pagedb_pool_size=%lld", before);
+  db_close(db);
+}
+
+/* ------------------------------------------------------------- interruptions */
+
+/* A scan that has just begun, with reads under way that nobody has waited for. */
+static sqlite3_stmt *begin_scan(sqlite3 *db, int slow)
+{
+  sqlite3_stmt *st;
+  pagedb_globals.slow_reads = slow;
+  assert_int_equal(sqlite3_prepare_v2(db, "SELECT v FROM t", -1, &st, NULL),
+                   SQLITE_OK);
+  for (int i = 0; i < BEGUN; i++)
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+  return st;
+}
+
+static conn *conn_of_db(sqlite3 *db)
+{
+  sqlite3_file *f = NULL;
+  sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f);
+  assert_non_null(conn_of(f));
+  return conn_of(f);
+}
+
+static void test_close(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  make(path, "pagedb", 4096, 0);
+  for (int slow = SLOW_START; slow <= SLOW_END; slow++)
+    for (int early = 0; early < 2; early++) {
+      sqlite3 *db = db_open(path, "pagedb"), *other = db_open(path, "pagedb");
+      if (early)
+        pagedb_globals.rules_off = RULE_AHEAD; /* until the very end */
+      sqlite3_finalize(begin_scan(db, slow));
+      db_close(db);
+      pagedb_globals.rules_off = 0;
+      pagedb_globals.slow_reads = SLOW_NOT;
+      get_int(other, "SELECT sum(k) FROM t");
+      db_close(other);
+    }
+}
+
+/* The child neither waits for its parent's reads nor touches them. */
+static void test_fork(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  make(path, "pagedb", 4096, 0);
+  for (int slow = SLOW_NOT; slow <= SLOW_END; slow++) {
+    sqlite3 *db = db_open(path, "pagedb");
+    sqlite3_stmt *st = begin_scan(db, slow);
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+      sqlite3_finalize(st);
+      int refused = try_run(db, "SELECT sum(k) FROM t") != SQLITE_OK;
+      sqlite3_close(db);
+      db = db_open(path, "pagedb");
+      int ok = get_int(db, "SELECT count(v) FROM t") == ROWS;
+      db_close(db);
+      _exit(refused && ok ? 0 : 1);
+    }
+    int status, rows = BEGUN;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    while (sqlite3_step(st) == SQLITE_ROW)
+      rows++;
+    assert_int_equal(rows, ROWS);
+    pagedb_globals.slow_reads = SLOW_NOT;
+    assert_int_equal(sqlite3_finalize(st), SQLITE_OK);
+    db_close(db);
+  }
+}
+
+/* Somebody cuts the file off under us. What comes back short is thrown away. */
+static void test_truncated(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db"), *copy = db_path("copy.db");
+  make(path, "pagedb", 4096, 0);
+  file_copy(path, copy);
+  uint64_t wanted = hash_of(path, "unix");
+  sqlite3 *db = db_open(path, "pagedb");
+  sqlite3_stmt *st = begin_scan(db, SLOW_START);
+  tally before = tally_of(db);
+  assert_int_equal(truncate(path, 20480), 0);
+  ahead_wait(conn_of_db(db));
+  assert_true(tally_of(db).wasted > before.wasted);
+  int rc;
+  while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+    ;
+  assert_int_equal(rc, SQLITE_IOERR_DATA);
+  pagedb_globals.slow_reads = SLOW_NOT;
+  sqlite3_finalize(st);
+  db_close(db);
+  file_copy(copy, path);
+  assert_true(hash_of(path, "pagedb") == wanted);
+}
+
+/* ------------------------------------------------------------------- damage */
+
+/* The page that holds a row. */
+static uint64_t leaf_of(const char *path, int id)
+{
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "BEGIN; SELECT length(v) FROM t WHERE id=%d", id);
+  conn *c = conn_of_db(db);
+  uint64_t leaf = c->recent[(c->nrecent + RECENT_PAGES - 1) % RECENT_PAGES];
+  db_close(db);
+  return leaf;
+}
+
+static void test_damage(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  make(path, "pagedb", 4096, 0);
+  uint8_t byte, bad;
+  uint64_t at = leaf_of(path, 3001) * 4096 + 2000;
+  file_read_at(path, at, &byte, 1);
+  bad = byte ^ 1;
+  sqlite3 *db = db_open(path, "pagedb");
+  get_int(db, "SELECT count(*) FROM sqlite_schema");
+  file_write_at(path, at, &bad, 1);
+  int64_t failures = stat_of(db, "failures_crc");
+  int64_t wasted = tally_of(db).wasted;
+  /* Read ahead, and not asked for. */
+  assert_int_equal(
+      get_int(db, "SELECT count(v) FROM t WHERE id BETWEEN 1500 AND 2900"),
+      1401);
+  assert_true(tally_of(db).wasted > wasted);
+  assert_int_equal(stat_of(db, "failures_crc"), failures);
+  sqlite3_db_release_memory(db);
+  assert_int_equal(try_run(db, "SELECT v FROM t"), SQLITE_IOERR_DATA);
+  assert_int_equal(stat_of(db, "failures_crc"), failures + 1);
+  assert_int_equal(get_int(db, "SELECT count(v) FROM t WHERE id>3100"),
+                   ROWS - 3100);
+  file_write_at(path, at, &byte, 1);
+  assert_int_equal(get_int(db, "SELECT count(v) FROM t"), ROWS);
+  db_close(db);
+}
+
+/* What a scan of a corrupt database gives. */
+static uint64_t scan_outcome(const char *path, const char *vfs, const char *sql)
+{
+  sqlite3_stmt *st;
+  sqlite3 *db = db_open(path, vfs);
+  uint64_t h = 0;
+  int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+  if (rc == SQLITE_OK) {
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+      h = h * 31 + fnv1a(sqlite3_column_blob(st, 0),
+                         (size_t)sqlite3_column_bytes(st, 0));
+    sqlite3_finalize(st);
+  }
+  db_close(db);
+  return h * 31 + (uint64_t)rc;
+}
+
+/* Interior pages of a plain database full of nonsense: we do what stock does. */
+static void test_nonsense(void **state)
+{
+  (void)state;
+  static const char *const scan[] = {"SELECT v FROM t",
+                                     "SELECT k FROM t ORDER BY k DESC"};
+  const char *path = db_path("ahead.db"), *copy = db_path("copy.db");
+  uint64_t seed = test_seed("nonsense", 20261121);
+  make(copy, plain, 1024, 1);
+  uint64_t pages = file_bytes_of(copy) / 1024;
+  unsigned interior = 0;
+  for (unsigned i = 0; i < scaled(60); i++) {
+    file_copy(copy, path);
+    for (uint64_t id = 1; id < pages; id++) {
+      uint8_t page[1024], type;
+      file_read_at(path, id * 1024, &type, 1);
+      if ((type != 2 && type != 5) || random_below(&seed, 8) > 0)
+        continue;
+      interior++;
+      file_read_at(path, id * 1024, page, sizeof page);
+      for (uint64_t n = random_below(&seed, 3); n > 0; n--) {
+        /* Cell pointers, children, the right child, the number of cells. */
+        uint64_t what = random_below(&seed, 4);
+        uint64_t at = what == 0   ? 12 + random_below(&seed, 64)
+                      : what == 1 ? 3 + random_below(&seed, 2)
+                      : what == 2 ? 8 + random_below(&seed, 4)
+                                  : random_below(&seed, 1024);
+        page[at] = (uint8_t)random_below(&seed, 256);
+      }
+      file_write_at(path, id * 1024, page, sizeof page);
+    }
+    for (int k = 0; k < 2; k++)
+      assert_true(scan_outcome(path, "unix", scan[k]) ==
+                  scan_outcome(path, plain, scan[k]));
+  }
+  assert_true(interior > 0);
+}
+
+/* ------------------------------------------------------------------ threads */
+
+typedef struct job {
+  const char *path;
+  unsigned id, rounds;
+  int failed;
+} job;
+
+static int64_t ask(sqlite3 *db, const char *sql, int *rc)
+{
+  sqlite3_stmt *st = NULL;
+  int64_t v = -1;
+  *rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+  if (*rc == SQLITE_OK && (*rc = sqlite3_step(st)) == SQLITE_ROW) {
+    v = sqlite3_column_int64(st, 0);
+    *rc = SQLITE_OK;
+  }
+  sqlite3_finalize(st);
+  return v;
+}
+
+/* Thread 0 moves amounts between rows; the sum stays. The others scan. */
+static void *work(void *arg)
+{
+  job *j = arg;
+  char uri[1024], sql[256];
+  sqlite3 *db = NULL;
+  int rc = SQLITE_OK;
+  uint64_t seed = j->id + 1;
+  snprintf(uri, sizeof uri, "file:%s?vfs=pagedb", j->path);
+  for (unsigned i = 0; i < j->rounds && !j->failed; i++) {
+    if (db == NULL) {
+      rc = sqlite3_open_v2(uri, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI,
+                           NULL);
+      sqlite3_busy_timeout(db, 60000);
+    }
+    if (j->id == 0) {
+      snprintf(sql, sizeof sql,
+               "BEGIN IMMEDIATE; UPDATE t SET k=k+1 WHERE id%%7=%d;"
+               "UPDATE t SET k=k-1 WHERE id%%7=%d; COMMIT;"
+               "PRAGMA wal_checkpoint",
+               (int)(i % 7), (int)(i % 7));
+      rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    } else if (random_below(&seed, 3) == 0) {
+      ask(db, "SELECT count(*) FROM (SELECT v FROM t LIMIT 3000)", &rc);
+    } else {
+      j->failed |= ask(db, "SELECT sum(k) FROM t NOT INDEXED", &rc) !=
+                       (int64_t)ROWS * (ROWS + 1) / 2 &&
+                   rc == SQLITE_OK;
+    }
+    j->failed |= rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY;
+    if (j->id > 0 && i % 4 == 3) {
+      sqlite3_close(db);
+      db = NULL;
+    }
+  }
+  sqlite3_close(db);
+  return NULL;
+}
+
+static void test_threads(void **state)
+{
+  (void)state;
+  enum { THREADS = 4 };
+  const char *path = db_path("ahead.db");
+  for (int wal = 0; wal < 2; wal++) {
+    pthread_t thread[THREADS];
+    job jobs[THREADS];
+    make(path, "pagedb", 4096, 1);
+    sqlite3 *db = db_open(path, "pagedb");
+    int64_t before = get_int(db, "PRAGMA pagedb_pool_size");
+    run(db, "PRAGMA journal_mode=%s; PRAGMA pagedb_pool_size='2MiB'",
+        wal ? "WAL" : "DELETE");
+    for (unsigned i = 0; i < THREADS; i++) {
+      jobs[i] = (job){.path = path, .id = i, .rounds = scaled(30)};
+      assert_int_equal(pthread_create(&thread[i], NULL, work, &jobs[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+      pthread_join(thread[i], NULL);
+      assert_int_equal(jobs[i].failed, 0);
+    }
+    run(db, "PRAGMA pagedb_pool_size=%lld", before);
+    db_close(db);
+    assert_whole(path, 1);
+  }
+}
+
+static int setup(void **state)
+{
+  (void)state;
+  sql_start();
+  return 0;
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_scans),     cmocka_unit_test(test_point_lookups),
+      cmocka_unit_test(test_equal),     cmocka_unit_test(test_small_pool),
+      cmocka_unit_test(test_close),     cmocka_unit_test(test_fork),
+      cmocka_unit_test(test_truncated), cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_nonsense),  cmocka_unit_test(test_threads),
+  };
+  return cmocka_run_group_tests(tests, setup, NULL);
+}
