@@ -24,9 +24,14 @@
 #   make sqlite-programs   SQLite's mptester, threadtest3, ... on page-db
 #   make check-sqlite the part of these that `make check` runs
 #   make sqlite-test-all   all of it, hours; sqlite-test-docs writes docs/sqlite-tests.md
+#   make bench        page-db beside stock SQLite, mmap and cksumvfs: table, JSON,
+#                     SVG; options SIZE=small|full, ROUNDS=n, MINUTES=n, BENCH=PATTERN,
+#                     READAHEAD=KiB, BENCH_DIR=DIR, SQLITE=3.53.4 (bench/README.md)
+#   make bench-syscalls bench-trace   system calls per transaction; the pool's
+#                     replacement beside others, on recorded page streams
 #   make bench-core bench-pcache   ns per operation
 #   make bench-scan   cold and warm scans, beside stock SQLite
-#   make bench-docs   runs both and writes docs/benchmarks.md
+#   make bench-docs   runs all of it at full size and writes docs/benchmarks.md
 #   make deps format install uninstall clean help
 #
 # Variables: WERROR=1, PREFIX, DESTDIR, CC, CFLAGS.
@@ -92,10 +97,10 @@ TORTURE := $(OUT)/torture
 EXAMPLE := $(OUT)/substrate
 # page-db for SQLite's own test programs.
 GLUE    := $(OUT)/libpagedb_suite.so
-BENCH  := $(OUT)/bench_core
+BENCHC := $(OUT)/bench_core
 BENCHP := $(OUT)/bench_pcache
 BENCHS := $(OUT)/bench_scan
-SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sqlite-tests bench examples))
+SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sqlite-tests bench bench/* examples))
 
 # The system calls that a test makes fail, or looks into.
 WRAP_test_pcache := -Wl,--wrap=os_fence_heavy
@@ -117,7 +122,7 @@ WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-sector4k check-real check-clients check-demo check-windows check-aarch64 \
         sqlite-test sqlite-programs check-sqlite sqlite-test-all sqlite-test-docs \
-        check-format check-header torture coverage mutants bench-core bench-pcache bench-scan bench-docs format install uninstall clean help variant \
+        check-format check-header torture coverage mutants bench bench-syscalls bench-trace bench-core bench-pcache bench-scan bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
 
@@ -198,16 +203,54 @@ $(OUT)/test_pool $(OUT)/test_pool_races $(OUT)/test_pool_ahead: $(OUT)/tests/poo
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)
 
+# The benchmark's programs: one build of SQLite in all of them. Where its sources
+# come from: sqlite-tests/build.sh.
+SQLITE ?= 3.53.4
+SQSRC  := build/sqlite/$(SQLITE)
+SQB    := build/bench/$(SQLITE)
+SQCC   := $(CC) -O2 -g -D_HAVE_SQLITE_CONFIG_H -DSQLITE_ENABLE_RTREE -I$(SQSRC)/bench
+SQPROGRAMS := $(addprefix $(SQB)/,bench_sql speedtest1 kvtest)
+SQCOMMON := $(addprefix $(SQB)/,sqlite3.o cksumvfs.o variant.o)
+
+$(SQSRC)/bench/sqlite3.c:
+	sqlite-tests/build.sh $(SQLITE) bench sqlite3.c
+
+$(SQB)/flags: FORCE
+	@mkdir -p $(SQB)
+	@echo '$(SQCC)' | cmp -s - $@ || echo '$(SQCC)' >$@
+
+$(SQB)/sqlite3.o: $(SQSRC)/bench/sqlite3.c $(SQB)/flags
+	$(SQCC) -c $< -o $@
+
+$(SQB)/cksumvfs.o: $(SQSRC)/bench/sqlite3.c
+	$(SQCC) -DSQLITE_CKSUMVFS_STATIC -c $(SQSRC)/src/ext/misc/cksumvfs.c -o $@
+
+$(SQB)/speedtest1.o $(SQB)/kvtest.o: $(SQB)/%.o: $(SQB)/sqlite3.o
+	$(SQCC) -c $(SQSRC)/src/test/$*.c -o $@
+
+$(SQB)/%.o: bench/sql/%.c $(OUT)/flags $(SQSRC)/bench/sqlite3.c
+	@mkdir -p $(SQB)
+	$(CC) $(ALL) -I$(SQSRC)/bench -c $< -o $@
+
+$(SQB)/bench_sql: $(addprefix $(SQB)/,main.o data.o read.o write.o stream.o trace.o)
+$(SQB)/speedtest1: $(SQB)/speedtest1.o
+$(SQB)/kvtest: $(SQB)/kvtest.o
+$(SQPROGRAMS): $(SQCOMMON) $(SQLIB) $(LIB)
+	$(CC) $(ALL) -rdynamic $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(LIBS) -lm -ldl
+
 $(BENCHP): $(OUT)/bench/bench_pcache.o $(OUT)/bench/bench.o $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
 
 $(BENCHS): $(OUT)/bench/bench_scan.o $(OUT)/bench/bench.o $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
 
-$(BENCH): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
+$(OUT)/poolsim: $(OUT)/bench/poolsim.o $(OUT)/bench/bench.o $(LIB)
+	$(CC) $(ALL) $^ -o $@ $(LIBS)
+
+$(BENCHC): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS) $(if $(wildcard /usr/include/isa-l/crc.h),-lisal)
 
--include $(shell find $(OUT) -type f -name '*.d' 2>/dev/null)
+-include $(shell find $(OUT) build/bench -type f -name '*.d' 2>/dev/null)
 
 # ------------------------------------------------------------------- checks
 
@@ -313,8 +356,24 @@ demo:
 	$(MAKE) $(if $(HAVE_SQLITE),$(PRODUCTS),build/libpagedb.a build/libpagedb_sqlite.a build/pagedb.so build/pagedb)
 	scripts/demo.sh build
 
-bench-core: $(BENCH)
-	$(BENCH)
+# The options are in the environment of bench/sql/run.py.
+SIZE ?= small
+export SIZE ROUNDS MINUTES BENCH READAHEAD RESUME BENCH_DIR
+BENCHED := build/bench/$(SIZE).json
+bench: deps
+	@$(MAKE) --no-print-directory $(SQPROGRAMS)
+	python3 bench/sql/run.py $(SQB) $(BENCHED)
+	python3 bench/sql/report.py plots $(BENCHED) build/bench/$(SIZE)
+	python3 bench/sql/report.py table $(BENCHED)
+
+bench-syscalls: $(SQB)/bench_sql
+	@bench/sql/syscalls.py $<
+
+bench-trace: $(SQB)/bench_sql $(OUT)/poolsim
+	@bench/sql/trace.sh $^ build/bench/trace
+
+bench-core: $(BENCHC)
+	$(BENCHC)
 
 bench-pcache: $(BENCHP)
 	$(BENCHP)
@@ -322,10 +381,21 @@ bench-pcache: $(BENCHP)
 bench-scan: $(BENCHS)
 	$(BENCHS) $(OUT)
 
-bench-docs: $(BENCH) $(BENCHP)
-	$(BENCH) >$(OUT)/bench.md
-	$(BENCHP) >>$(OUT)/bench.md
-	cat bench/benchmarks.head.md $(OUT)/bench.md >docs/benchmarks.md
+# Of the full size; RESUME=1 takes what `make bench SIZE=full` has measured already.
+bench-docs: $(BENCHC) $(BENCHP)
+	@mkdir -p build/bench/docs
+	$(MAKE) bench SIZE=full
+	python3 bench/sql/report.py plots build/bench/full.json docs
+	python3 bench/sql/report.py markdown build/bench/full.json >build/bench/docs/sql.md
+	$(MAKE) -s --no-print-directory bench-syscalls >build/bench/docs/syscalls.md
+	$(MAKE) -s --no-print-directory bench-trace >build/bench/docs/trace.md
+	$(BENCHC) >build/bench/docs/core.md
+	$(BENCHP) >>build/bench/docs/core.md
+	cat bench/benchmarks.head.md build/bench/docs/sql.md \
+	  bench/benchmarks.syscalls.md build/bench/docs/syscalls.md \
+	  bench/benchmarks.trace.md build/bench/docs/trace.md \
+	  bench/benchmarks.core.md build/bench/docs/core.md >docs/benchmarks.md
+	cp build/bench/full.json docs/benchmarks.json
 
 # -------------------------------------------------------------- housekeeping
 
@@ -340,7 +410,7 @@ install: $(PRODUCTS)
 	  '$(PREFIX)' '$(VERSION)' '$(filter -l:%,$(LIBS))' \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpagedb.pc
 	install -d $(DESTDIR)$(PREFIX)/share/doc/pagedb
-	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/pagedb/
+	install -m 644 README.md docs/*.md $(wildcard docs/*.svg) $(DESTDIR)$(PREFIX)/share/doc/pagedb/
 ifdef HAVE_SQLITE
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 755 build/pagedb $(DESTDIR)$(PREFIX)/bin/

@@ -553,32 +553,20 @@ int x_sync(sqlite3_file *f, int flags)
   return shared_report(c->file, io_sync(c->file, flags), SQLITE_IOERR_FSYNC);
 }
 
-/*
-** In rollback mode nobody changes the size while SHARED is held, and the state
-** was compared with the file when that was taken; what this process writes under
-** EXCLUSIVE is followed. SQLite asks at each transaction's start. In WAL mode
-** another process's checkpoint can make the file longer at any time.
-*/
-static int size_is_known(const conn *c, uint64_t *bytes)
+/* In rollback mode nobody changes the file while we hold SHARED, and we do not
+** with no more than that. In WAL mode a checkpoint does. */
+static int size_stands(const conn *c)
 {
-  shared *s = c->file;
-  if (c->lock == SQLITE_LOCK_NONE || c->shm != NULL || atomic_load(&s->wal) ||
-      atomic_load(&s->writer) != NULL)
-    return 0;
-  pthread_mutex_lock(&s->lock);
-  int known = s->state.valid;
-  *bytes = s->state.bytes;
-  pthread_mutex_unlock(&s->lock);
-  return known;
+  return c->size_known && c->lock == SQLITE_LOCK_SHARED && c->shm == NULL &&
+         !atomic_load(&c->file->wal) && atomic_load(&c->file->writer) != c;
 }
 
 int x_file_size(sqlite3_file *f, sqlite3_int64 *bytes)
 {
   conn *c = (conn *)f;
   const txn *t = &c->file->txn;
-  uint64_t known;
-  if (!CONN_IS_INHERITED(c) && size_is_known(c, &known)) {
-    *bytes = (sqlite3_int64)known;
+  if (size_stands(c)) {
+    *bytes = (sqlite3_int64)c->size;
     return SQLITE_OK;
   }
   int rc = c->parent->pMethods->xFileSize(c->parent, bytes);
