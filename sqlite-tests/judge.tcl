@@ -43,6 +43,7 @@ set classes {
   pcache  {the test asks for numbers of SQLite's built-in page cache, which is not there}
   mmap    {stock SQLite gives the same value when every database has a memory map (stock+fetch)}
   skips   {the test ends where the default VFS is not SQLite's own}
+  sticky  {a sync of the database fails and the test goes on: nothing succeeds until all have closed the file}
   loop    {the test makes one call after the other fail until none is left, and page-db makes fewer}
   stock   {fails with stock SQLite as well}
 }
@@ -87,8 +88,9 @@ proc applies {where suite} {
 
 # The permutation's name is before the case's.
 proc bare {suite case} {
-  if {[string first $suite. $case] == 0} {
-    return [string range $case [string length $suite.] end]
+  set prefix [expr {$suite eq "mmap" ? "mm-" : "$suite."}]
+  if {[string first $prefix $case] == 0} {
+    return [string range $case [string length $prefix] end]
   }
   return $case
 }

@@ -157,26 +157,33 @@ static void handle_free(handle *h)
   free(h);
 }
 
-/* NULL: no memory, no descriptor, or another file stands at the path now. */
-static handle *handle_new(shared *s, int read_only)
+/* *out stays NULL where there is no descriptor, or another file stands at the
+** path now. SQLITE_OK or SQLITE_NOMEM. */
+static int handle_new(shared *s, int read_only, handle **out)
 {
   int fd, granted = 0;
   int flags = SQLITE_OPEN_MAIN_DB |
               (read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
   handle *h = calloc(1, sizeof *h);
+  *out = NULL;
   if (h == NULL)
-    return NULL;
+    return SQLITE_NOMEM;
   h->file = calloc(1, (size_t)s->parent->szOsFile);
   h->name = sqlite3_create_filename(s->path, "", "", 0, NULL);
-  if (h->file == NULL || h->name == NULL ||
-      capture_open(s->parent, h->name, h->file, flags, &granted, &fd) !=
-          SQLITE_OK ||
-      !same_file(fd, s->dev, s->ino) || os_borrow(fd, &h->os) != PAGEDB_OK ||
-      (!read_only && (granted & SQLITE_OPEN_READONLY) != 0)) {
-    handle_free(h);
-    return NULL;
+  int rc = SQLITE_NOMEM;
+  if (h->file != NULL && h->name != NULL)
+    rc = capture_open(s->parent, h->name, h->file, flags, &granted, &fd);
+  if (rc == SQLITE_OK && same_file(fd, s->dev, s->ino) &&
+      (read_only || (granted & SQLITE_OPEN_READONLY) == 0)) {
+    int err = os_borrow(fd, &h->os);
+    if (err == PAGEDB_OK) {
+      *out = h;
+      return SQLITE_OK;
+    }
+    rc = err == PAGEDB_ENOMEM ? SQLITE_NOMEM : SQLITE_OK;
   }
-  return h;
+  handle_free(h);
+  return rc == SQLITE_NOMEM ? rc : SQLITE_OK;
 }
 
 static void handle_add(shared *s, handle *h)
@@ -187,17 +194,21 @@ static void handle_add(shared *s, handle *h)
 
 int handles_open(shared *s, int read_only, direct_policy policy)
 {
-  handle *buffered = handle_new(s, read_only);
+  handle *buffered, *direct = NULL;
+  int rc = handle_new(s, read_only, &buffered);
   if (buffered == NULL)
-    return policy == DIRECT_REQUIRED ? SQLITE_CANTOPEN : SQLITE_OK;
+    return rc;
+  /* A direct handle in use was opened for reading only: it is replaced. */
+  if (policy != DIRECT_OFF || atomic_load(&s->direct) != NULL)
+    rc = handle_new(s, read_only, &direct);
+  if (rc != SQLITE_OK) {
+    handle_free(buffered);
+    return rc;
+  }
   handle_add(s, buffered);
   atomic_store(&s->buffered, buffered);
   s->writable = !read_only;
-  /* A direct handle in use was opened for reading only: it is replaced. */
-  if (policy == DIRECT_OFF && atomic_load(&s->direct) == NULL)
-    return SQLITE_OK;
   os_geometry geometry;
-  handle *direct = handle_new(s, read_only);
   if (direct != NULL && os_make_direct(direct->os, &geometry) == PAGEDB_OK) {
     direct->direct = 1;
     handle_add(s, direct);
@@ -208,7 +219,7 @@ int handles_open(shared *s, int read_only, direct_policy policy)
   if (direct != NULL)
     handle_free(direct);
   atomic_store(&s->direct, NULL);
-  return policy == DIRECT_REQUIRED ? SQLITE_CANTOPEN : SQLITE_OK;
+  return SQLITE_OK;
 }
 
 void handles_close(shared *s)

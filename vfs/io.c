@@ -56,19 +56,35 @@ static int parent_error(const shared *s, int rc, int write)
 
 /* ------------------------------------------------------------- parent mode */
 
+/* SQLite asks a VFS for a page at the most. unix's takes no more than 128 KiB in
+** one call: it writes a MiB as nothing at all, and calls the disk full. */
+enum { PARENT_MOST = 65536 };
+
+static size_t parent_piece(size_t n, size_t done)
+{
+  return n - done < PARENT_MOST ? n - done : PARENT_MOST;
+}
+
 static int parent_read(shared *s, void *buf, size_t n, uint64_t off,
                        size_t *got)
 {
   sqlite3_int64 size = 0;
   sqlite3_file *f = s->through;
-  int rc = f->pMethods->xRead(f, buf, (int)n, (sqlite3_int64)off);
-  *got = n;
+  size_t asked = 0;
+  int rc = SQLITE_OK;
+  while (rc == SQLITE_OK && asked < n) {
+    size_t piece = parent_piece(n, asked);
+    rc = f->pMethods->xRead(f, (uint8_t *)buf + asked, (int)piece,
+                            (sqlite3_int64)(off + asked));
+    asked += piece;
+  }
+  *got = asked;
   if (rc != SQLITE_IOERR_SHORT_READ)
     return parent_error(s, rc, 0);
   rc = f->pMethods->xFileSize(f, &size);
   *got = (uint64_t)size > off ? (size_t)((uint64_t)size - off) : 0;
   /* Short, and not at the end: what came is not what the file has. */
-  if (rc == SQLITE_OK && *got >= n)
+  if (rc == SQLITE_OK && *got >= asked)
     rc = SQLITE_IOERR_READ;
   return parent_error(s, rc, 0);
 }
@@ -76,7 +92,13 @@ static int parent_read(shared *s, void *buf, size_t n, uint64_t off,
 static int parent_write(shared *s, const void *buf, size_t n, uint64_t off)
 {
   sqlite3_file *f = s->through;
-  int rc = f->pMethods->xWrite(f, buf, (int)n, (sqlite3_int64)off);
+  int rc = SQLITE_OK;
+  for (size_t done = 0; rc == SQLITE_OK && done < n;) {
+    size_t piece = parent_piece(n, done);
+    rc = f->pMethods->xWrite(f, (const uint8_t *)buf + done, (int)piece,
+                             (sqlite3_int64)(off + done));
+    done += piece;
+  }
   return parent_error(s, rc, 1);
 }
 

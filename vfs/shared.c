@@ -424,7 +424,8 @@ static int shared_get(conn *c, sqlite3_vfs *parent, int fd, int flags,
       rc = shared_refuse(s, SQLITE_CANTOPEN, NULL,
                          "opened for reading by another connection; no "
                          "descriptor for writing is to be had");
-    if (policy == DIRECT_REQUIRED && atomic_load(&s->direct) == NULL)
+    if (rc != SQLITE_NOMEM && policy == DIRECT_REQUIRED &&
+        atomic_load(&s->direct) == NULL)
       rc = refuse_direct(s);
     *out = s;
     return rc;
@@ -439,14 +440,15 @@ static int shared_get(conn *c, sqlite3_vfs *parent, int fd, int flags,
     return SQLITE_NOMEM;
   }
   if (known)
-    handles_open(s, read_only, policy);
+    rc = handles_open(s, read_only, policy);
   if (atomic_load(&s->buffered) == NULL)
     s->through = c->parent;
   s->registered = sharing && s->through == NULL;
   s->next = pagedb_globals.files;
   pagedb_globals.files = s;
   *out = s;
-  if (policy == DIRECT_REQUIRED && atomic_load(&s->direct) == NULL)
+  if (rc == SQLITE_OK && policy == DIRECT_REQUIRED &&
+      atomic_load(&s->direct) == NULL)
     rc = refuse_direct(s);
   return rc;
 }

@@ -392,7 +392,8 @@ typedef enum direct_policy {
 } direct_policy;
 
 /* Descriptors of s for data; SQLITE_OK also when there are none (parent mode,
-** buffered): ask s->buffered and s->direct. */
+** buffered): ask s->buffered and s->direct. SQLITE_NOMEM, and nothing changed,
+** when there is no memory: that is no reason to do without for good. */
 int handles_open(shared *s, int read_only, direct_policy policy);
 void handles_close(shared *s);
 os_file *handle_os(handle *h);

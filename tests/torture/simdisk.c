@@ -445,8 +445,13 @@ static int s_close(sqlite3_file *p)
   return SQLITE_OK;
 }
 
+/* More than SQLite ever asks for in one call a VFS need not know: unix's knows
+** up to 128 KiB. */
+enum { CALL_MOST = 65536 };
+
 static int s_read(sqlite3_file *p, void *buf, int n, sqlite3_int64 off)
 {
+  assert(n <= CALL_MOST);
   const file *f = of((handle *)p);
   size_t want = (size_t)n, at = (size_t)off;
   size_t got = at >= f->n ? 0 : f->n - at < want ? f->n - at : want;
@@ -464,6 +469,7 @@ static int s_read(sqlite3_file *p, void *buf, int n, sqlite3_int64 off)
 static int s_write(sqlite3_file *p, const void *buf, int n, sqlite3_int64 off)
 {
   handle *h = (handle *)p;
+  assert(n <= CALL_MOST);
   if (fails(DISK_WRITE, ((handle *)p)->name))
     return SQLITE_IOERR_WRITE;
   int part = fails(DISK_SHORT_WRITE, ((handle *)p)->name);

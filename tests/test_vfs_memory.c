@@ -1,0 +1,93 @@
+/*
+** test_vfs_memory.c - SQLite's nth allocation fails while a database is opened.
+**
+** The open fails, or the connection is what it would have been: with its own
+** descriptors, on Direct I/O, sharing the pool. What is missing for a moment is
+** no reason to do without for good.
+*/
+#define SQLITE_CORE 1
+#include "../vfs/vfs_int.h"
+#include "sqlutil.h"
+
+static sqlite3_mem_methods real;
+static unsigned left; /* allocations before the one that fails; 0: none does */
+
+static int fails(void)
+{
+  return left > 0 && --left == 0;
+}
+
+static void *mem_malloc(int n)
+{
+  return fails() ? NULL : real.xMalloc(n);
+}
+
+static void *mem_realloc(void *p, int n)
+{
+  return fails() ? NULL : real.xRealloc(p, n);
+}
+
+/* NULL if it failed. */
+static sqlite3 *try_open(const char *path, unsigned nth, int *failed)
+{
+  sqlite3 *db = NULL;
+  left = nth;
+  int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, "pagedb");
+  *failed = left == 0;
+  left = 0;
+  if (rc == SQLITE_OK)
+    return db;
+  assert_int_equal(rc & 0xff, SQLITE_NOMEM);
+  sqlite3_close(db);
+  return NULL;
+}
+
+static conn *conn_in(sqlite3 *db)
+{
+  sqlite3_file *f = NULL;
+  assert_int_equal(
+      sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f),
+      SQLITE_OK);
+  assert_non_null(conn_of(f));
+  return conn_of(f);
+}
+
+static void test_open(void **state)
+{
+  (void)state;
+  const char *path = db_path("memory.db");
+  int failed = 0;
+  db_remove(path);
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "CREATE TABLE t(a); INSERT INTO t VALUES(1)");
+  int direct = atomic_load(&conn_in(db)->file->direct) != NULL;
+  sqlite3_close(db);
+
+  unsigned refused = 0;
+  for (unsigned nth = 1; nth == 1 || failed; nth++) {
+    db = try_open(path, nth, &failed);
+    refused += db == NULL;
+    if (db == NULL)
+      continue;
+    assert_non_null(atomic_load(&conn_in(db)->file->buffered));
+    assert_int_equal(atomic_load(&conn_in(db)->file->direct) != NULL, direct);
+    sqlite3_close(db);
+  }
+  print_message("%u opens refused\n", refused);
+  assert_true(refused > 5);
+  db_remove(path);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_open),
+  };
+  sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real);
+  sqlite3_mem_methods m = real;
+  m.xMalloc = mem_malloc;
+  m.xRealloc = mem_realloc;
+  sqlite3_config(SQLITE_CONFIG_MALLOC, &m);
+  sql_start();
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
