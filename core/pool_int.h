@@ -202,7 +202,7 @@ struct pagedb_pool {
   uint64_t capacity;
   uint64_t used;
   uint64_t ahead_bytes; /* of frames that are out; part of used */
-  slab **unit; /* per 64 KiB of the arena: the slab there, or NULL */
+  slab **unit;          /* per 64 KiB of the arena: the slab there, or NULL */
   uint32_t units;
   uint32_t next_unit;
   slab *slabs[CLASS_MAX + 1];
