@@ -160,8 +160,9 @@ void *os_table_alloc(size_t bytes);
 void os_table_free(void *p, size_t bytes);
 
 /*
-** Memory in a mapping of its own: aligned to 4096, zero, inherited by fork();
-** huge pages as above. NULL: there is none. Given back by os_release.
+** Memory in a mapping of its own: aligned to 4096, zero, inherited by fork().
+** No huge pages: while the kernel looks for them, a new page waits. NULL: there
+** is none. Given back by os_release.
 */
 void *os_map(size_t bytes);
 

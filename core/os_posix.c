@@ -499,7 +499,10 @@ void *os_table_alloc(size_t bytes)
 {
   if (bytes < huge_page)
     return os_aligned_alloc(64, bytes);
-  return os_map(bytes);
+  char *p = map_aligned(bytes, 0);
+  if (p != NULL)
+    want_huge_pages(p, bytes);
+  return p;
 }
 
 void os_table_free(void *p, size_t bytes)
@@ -512,12 +515,6 @@ void os_table_free(void *p, size_t bytes)
 
 void *os_map(size_t bytes)
 {
-  if (bytes >= huge_page) {
-    char *p = map_aligned(bytes, 0);
-    if (p != NULL)
-      want_huge_pages(p, bytes);
-    return p;
-  }
   void *p =
       mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
   return p == MAP_FAILED ? NULL : p;
