@@ -21,8 +21,13 @@
 #   make sqlite-programs   SQLite's mptester, threadtest3, ... on page-db
 #   make check-sqlite the part of these that `make check` runs
 #   make sqlite-test-all   all of it, hours; sqlite-test-docs writes docs/sqlite-tests.md
+#   make bench        page-db beside stock SQLite, mmap and cksumvfs: table, JSON,
+#                     SVG; options SIZE=small|full, ROUNDS=n, MINUTES=n, BENCH=PATTERN,
+#                     READAHEAD=KiB, BENCH_DIR=DIR, SQLITE=3.53.4 (bench/README.md)
+#   make bench-syscalls bench-trace   system calls per transaction; the pool's
+#                     replacement beside others, on recorded page streams
 #   make bench-core bench-pcache   ns per operation
-#   make bench-docs   runs both and writes docs/benchmarks.md
+#   make bench-docs   runs all of it at full size and writes docs/benchmarks.md
 #   make deps format install uninstall clean help
 #
 # Variables: WERROR=1, PREFIX, DESTDIR, CC, CFLAGS.
@@ -183,13 +188,45 @@ $(OUT)/test_pool $(OUT)/test_pool_races: $(OUT)/tests/pool_rig.o
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)
 
+# The benchmark's programs: one build of SQLite in all of them. Where its sources
+# come from: sqlite-tests/build.sh.
+SQLITE ?= 3.53.4
+SQSRC  := build/sqlite/$(SQLITE)
+SQB    := build/bench/$(SQLITE)
+SQCC   := $(CC) -O2 -g -DSQLITE_ENABLE_RTREE -I$(SQSRC)/bench
+SQPROGRAMS := $(addprefix $(SQB)/,bench_sql speedtest1 kvtest)
+SQCOMMON := $(addprefix $(SQB)/,sqlite3.o cksumvfs.o variant.o)
+
+$(SQSRC)/bench/sqlite3.c:
+	sqlite-tests/build.sh $(SQLITE) bench sqlite3.c
+
+$(SQB)/sqlite3.o: $(SQSRC)/bench/sqlite3.c
+	@mkdir -p $(SQB)
+	$(SQCC) -c $< -o $@
+
+$(SQB)/cksumvfs.o: $(SQSRC)/bench/sqlite3.c
+	$(SQCC) -DSQLITE_CKSUMVFS_STATIC -c $(SQSRC)/src/ext/misc/cksumvfs.c -o $@
+
+$(SQB)/speedtest1.o $(SQB)/kvtest.o: $(SQB)/%.o: $(SQB)/sqlite3.o
+	$(SQCC) -c $(SQSRC)/src/test/$*.c -o $@
+
+$(SQB)/%.o: bench/sql/%.c $(OUT)/flags $(SQSRC)/bench/sqlite3.c
+	@mkdir -p $(SQB)
+	$(CC) $(ALL) -I$(SQSRC)/bench -c $< -o $@
+
+$(SQB)/bench_sql: $(addprefix $(SQB)/,main.o data.o read.o write.o)
+$(SQB)/speedtest1: $(SQB)/speedtest1.o
+$(SQB)/kvtest: $(SQB)/kvtest.o
+$(SQPROGRAMS): $(SQCOMMON) $(SQLIB) $(LIB)
+	$(CC) $(ALL) -rdynamic $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(LIBS) -lm -ldl
+
 $(BENCHP): $(OUT)/bench/bench_pcache.o $(OUT)/bench/bench.o $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
 
 $(BENCH): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS) $(if $(wildcard /usr/include/isa-l/crc.h),-lisal)
 
--include $(shell find $(OUT) -type f -name '*.d' 2>/dev/null)
+-include $(shell find $(OUT) build/bench -type f -name '*.d' 2>/dev/null)
 
 # ------------------------------------------------------------------- checks
 
