@@ -31,6 +31,7 @@
 #   make deps format install uninstall clean help
 #
 # Variables: WERROR=1, PREFIX, DESTDIR, CC, CFLAGS.
+export SIZE ROUNDS MINUTES BENCH READAHEAD RESUME BENCH_DIR
 
 VERSION := $(shell sed -n 's/^\#define PAGEDB_VERSION "\(.*\)"/\1/p' core/pagedb.h)
 PREFIX  ?= /usr/local
@@ -89,7 +90,7 @@ TORTURE := $(OUT)/torture
 EXAMPLE := $(OUT)/substrate
 # page-db for SQLite's own test programs.
 GLUE    := $(OUT)/libpagedb_suite.so
-BENCH  := $(OUT)/bench_core
+BENCHC := $(OUT)/bench_core
 BENCHP := $(OUT)/bench_pcache
 SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sqlite-tests bench examples))
 
@@ -107,7 +108,7 @@ WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-sector4k check-real check-clients check-demo check-windows check-aarch64 \
         sqlite-test sqlite-programs check-sqlite sqlite-test-all sqlite-test-docs \
-        check-format check-header torture bench-core bench-pcache bench-docs format install uninstall clean help variant \
+        check-format check-header torture bench bench-syscalls bench-core bench-pcache bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
 
@@ -193,15 +194,18 @@ $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 SQLITE ?= 3.53.4
 SQSRC  := build/sqlite/$(SQLITE)
 SQB    := build/bench/$(SQLITE)
-SQCC   := $(CC) -O2 -g -DSQLITE_ENABLE_RTREE -I$(SQSRC)/bench
+SQCC   := $(CC) -O2 -g -D_HAVE_SQLITE_CONFIG_H -DSQLITE_ENABLE_RTREE -I$(SQSRC)/bench
 SQPROGRAMS := $(addprefix $(SQB)/,bench_sql speedtest1 kvtest)
 SQCOMMON := $(addprefix $(SQB)/,sqlite3.o cksumvfs.o variant.o)
 
 $(SQSRC)/bench/sqlite3.c:
 	sqlite-tests/build.sh $(SQLITE) bench sqlite3.c
 
-$(SQB)/sqlite3.o: $(SQSRC)/bench/sqlite3.c
+$(SQB)/flags: FORCE
 	@mkdir -p $(SQB)
+	@echo '$(SQCC)' | cmp -s - $@ || echo '$(SQCC)' >$@
+
+$(SQB)/sqlite3.o: $(SQSRC)/bench/sqlite3.c $(SQB)/flags
 	$(SQCC) -c $< -o $@
 
 $(SQB)/cksumvfs.o: $(SQSRC)/bench/sqlite3.c
@@ -223,7 +227,7 @@ $(SQPROGRAMS): $(SQCOMMON) $(SQLIB) $(LIB)
 $(BENCHP): $(OUT)/bench/bench_pcache.o $(OUT)/bench/bench.o $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
 
-$(BENCH): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
+$(BENCHC): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS) $(if $(wildcard /usr/include/isa-l/crc.h),-lisal)
 
 -include $(shell find $(OUT) build/bench -type f -name '*.d' 2>/dev/null)
@@ -325,14 +329,25 @@ demo:
 	$(MAKE) $(if $(HAVE_SQLITE),$(PRODUCTS),build/libpagedb.a build/libpagedb_sqlite.a build/pagedb.so build/pagedb)
 	scripts/demo.sh build
 
-bench-core: $(BENCH)
-	$(BENCH)
+# The options are in the environment of bench/sql/run.py.
+SIZE ?= small
+BENCHED := build/bench/$(SIZE).json
+bench: $(SQPROGRAMS)
+	python3 bench/sql/run.py $(SQB) $(BENCHED)
+	python3 bench/sql/report.py plots $(BENCHED) build/bench/$(SIZE)
+	python3 bench/sql/report.py table $(BENCHED)
+
+bench-syscalls: $(SQB)/bench_sql
+	bench/sql/syscalls.py $<
+
+bench-core: $(BENCHC)
+	$(BENCHC)
 
 bench-pcache: $(BENCHP)
 	$(BENCHP)
 
-bench-docs: $(BENCH) $(BENCHP)
-	$(BENCH) >$(OUT)/bench.md
+bench-docs: $(BENCHC) $(BENCHP)
+	$(BENCHC) >$(OUT)/bench.md
 	$(BENCHP) >>$(OUT)/bench.md
 	cat bench/benchmarks.head.md $(OUT)/bench.md >docs/benchmarks.md
 

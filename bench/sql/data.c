@@ -42,7 +42,8 @@ void keys_begin(keys *k, const options *o, uint64_t salt)
     k->zeta += pow((double)i, -SKEW);
   k->second = 1 + pow(0.5, SKEW);
   k->alpha = 1 / (1 - SKEW);
-  k->eta = (1 - pow(2.0 / (double)o->rows, 1 - SKEW)) / (1 - k->second / k->zeta);
+  k->eta =
+      (1 - pow(2.0 / (double)o->rows, 1 - SKEW)) / (1 - k->second / k->zeta);
 }
 
 static uint64_t rank_of(const keys *k, double u)
@@ -129,7 +130,8 @@ uint64_t cached_bytes(const char *path)
   size_t pages = ((size_t)st.st_size + 4095) / 4096;
   unsigned char *in = malloc(pages + 1);
   void *map = mmap(NULL, (size_t)st.st_size + 1, PROT_READ, MAP_SHARED, fd, 0);
-  if (in == NULL || map == MAP_FAILED || mincore(map, (size_t)st.st_size, in) != 0)
+  if (in == NULL || map == MAP_FAILED ||
+      mincore(map, (size_t)st.st_size, in) != 0)
     fail("mincore of %s failed", path);
   uint64_t n = 0;
   for (size_t i = 0; i < pages; i++)

@@ -137,14 +137,10 @@ static void read_option(options *o, char *word)
   const struct {
     const char *key;
     int *flag;
-  } flags[] = {{"cold", &o->cold},
-               {"from_disk", &o->from_disk},
-               {"zipf", &o->zipf},
-               {"txn", &o->txn},
-               {"text", &o->text},
-               {"update", &o->update},
-               {"scattered", &o->scattered},
-               {"no_warm_up", &o->no_warm_up}};
+  } flags[] = {{"cold", &o->cold},           {"from_disk", &o->from_disk},
+               {"zipf", &o->zipf},           {"txn", &o->txn},
+               {"text", &o->text},           {"update", &o->update},
+               {"scattered", &o->scattered}, {"no_warm_up", &o->no_warm_up}};
   for (unsigned i = 0; i < sizeof flags / sizeof flags[0]; i++)
     if (strcmp(word, flags[i].key) == 0) {
       *flags[i].flag = atoi(value);
@@ -190,7 +186,8 @@ int main(int argc, char **argv)
              "\"seed\": %llu}\n",
              sqlite3_libversion(), (unsigned long long)r.ops,
              (unsigned long long)r.ns, (unsigned long long)r.cpu_ns,
-             (unsigned long long)r.bytes, (unsigned long long)r.writes, (unsigned long long)o.seed);
+             (unsigned long long)r.bytes, (unsigned long long)r.writes,
+             (unsigned long long)o.seed);
       return 0;
     }
   fail("%s: no such operation", argv[1]);

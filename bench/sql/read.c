@@ -42,7 +42,8 @@ static void run_until(worker *w)
 {
   w->done = 0;
   while (w->done < w->most && now_ns() < w->until_ns) {
-    unsigned n = w->most - w->done < BATCH ? (unsigned)(w->most - w->done) : BATCH;
+    unsigned n =
+        w->most - w->done < BATCH ? (unsigned)(w->most - w->done) : BATCH;
     if (w->o->txn && w->done % IN_TXN == 0) {
       if (w->done != 0)
         run_sql(w->db, "COMMIT");
@@ -150,7 +151,8 @@ static void read_ranges(worker *w, unsigned n)
     int rc;
     sqlite3_bind_int64(w->stmt, 1, (sqlite3_int64)keys_next(&w->keys));
     while ((rc = sqlite3_step(w->stmt)) == SQLITE_ROW)
-      look_at(sqlite3_column_text(w->stmt, 0), sqlite3_column_bytes(w->stmt, 0));
+      look_at(sqlite3_column_text(w->stmt, 0),
+              sqlite3_column_bytes(w->stmt, 0));
     must(rc, w->db, "range");
     sqlite3_reset(w->stmt);
   }
@@ -159,8 +161,8 @@ static void read_ranges(worker *w, unsigned n)
 void ranges(const options *o, result *r)
 {
   char sql[128];
-  snprintf(sql, sizeof sql,
-           "SELECT txt FROM t WHERE id BETWEEN ?1 AND ?1+%d", RANGE - 1);
+  snprintf(sql, sizeof sql, "SELECT txt FROM t WHERE id BETWEEN ?1 AND ?1+%d",
+           RANGE - 1);
   run_threads(o, r, read_ranges, sql);
 }
 

@@ -177,8 +177,8 @@ void checkpoint(const options *o, result *r)
   }
   clock_start(r);
   int left = 0, all = 0;
-  must(sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_FULL, &all, &left), db,
-       "checkpoint");
+  must(sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_FULL, &all, &left),
+       db, "checkpoint");
   clock_stop(r);
   if (all != left)
     fail("only %d of %d pages were brought into the database", left, all);
