@@ -92,7 +92,7 @@ EXAMPLE := $(OUT)/substrate
 GLUE    := $(OUT)/libpagedb_suite.so
 BENCHC := $(OUT)/bench_core
 BENCHP := $(OUT)/bench_pcache
-SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sqlite-tests bench examples))
+SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sqlite-tests bench bench/* examples))
 
 # The system calls that a test makes fail, or looks into.
 WRAP_test_pcache := -Wl,--wrap=os_fence_heavy
@@ -108,7 +108,7 @@ WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-sector4k check-real check-clients check-demo check-windows check-aarch64 \
         sqlite-test sqlite-programs check-sqlite sqlite-test-all sqlite-test-docs \
-        check-format check-header torture bench bench-syscalls bench-core bench-pcache bench-docs format install uninstall clean help variant \
+        check-format check-header torture bench bench-syscalls bench-trace bench-core bench-pcache bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
 
@@ -218,7 +218,7 @@ $(SQB)/%.o: bench/sql/%.c $(OUT)/flags $(SQSRC)/bench/sqlite3.c
 	@mkdir -p $(SQB)
 	$(CC) $(ALL) -I$(SQSRC)/bench -c $< -o $@
 
-$(SQB)/bench_sql: $(addprefix $(SQB)/,main.o data.o read.o write.o)
+$(SQB)/bench_sql: $(addprefix $(SQB)/,main.o data.o read.o write.o stream.o trace.o)
 $(SQB)/speedtest1: $(SQB)/speedtest1.o
 $(SQB)/kvtest: $(SQB)/kvtest.o
 $(SQPROGRAMS): $(SQCOMMON) $(SQLIB) $(LIB)
@@ -226,6 +226,9 @@ $(SQPROGRAMS): $(SQCOMMON) $(SQLIB) $(LIB)
 
 $(BENCHP): $(OUT)/bench/bench_pcache.o $(OUT)/bench/bench.o $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
+
+$(OUT)/poolsim: $(OUT)/bench/poolsim.o $(OUT)/bench/bench.o $(LIB)
+	$(CC) $(ALL) $^ -o $@ $(LIBS)
 
 $(BENCHC): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS) $(if $(wildcard /usr/include/isa-l/crc.h),-lisal)
@@ -339,6 +342,9 @@ bench: $(SQPROGRAMS)
 
 bench-syscalls: $(SQB)/bench_sql
 	bench/sql/syscalls.py $<
+
+bench-trace: $(SQB)/bench_sql $(OUT)/poolsim
+	bench/sql/trace.sh $^ build/bench/trace
 
 bench-core: $(BENCHC)
 	$(BENCHC)

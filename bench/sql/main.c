@@ -126,7 +126,12 @@ static const struct {
                   {"index", create_index},
                   {"vacuum", vacuum},
                   {"checkpoint", checkpoint},
-                  {"mixed", mixed}};
+                  {"mixed", mixed},
+                  {"lookups", stream_lookups},
+                  {"scans", stream_scans},
+                  {"oltp", stream_oltp},
+                  {"ranges", stream_ranges},
+                  {"loop", stream_loop}};
 
 static void read_option(options *o, char *word)
 {

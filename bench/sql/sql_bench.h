@@ -6,6 +6,8 @@
 **   data.c        the databases; taking a file out of the system's cache
 **   read.c        points, ranges, scans, memory of many connections
 **   write.c       transactions, bulk work, checkpoint
+**   stream.c      mixtures whose page streams are recorded
+**   trace.c       the recorder
 **
 ** One process measures one thing: bench_sql OPERATION key=value... The script
 ** run.py starts them, in turns.
@@ -51,6 +53,7 @@ typedef void operation(const options *o, result *r);
 operation make_data, points, ranges, scans, memory_of_connections;
 operation small_transactions, large_transactions, bulk_load, bulk_update,
     create_index, vacuum, checkpoint, mixed;
+operation stream_lookups, stream_scans, stream_oltp, stream_ranges, stream_loop;
 
 /* End the program, saying what failed, unless rc is SQLITE_OK, ROW or DONE. */
 void must(int rc, sqlite3 *db, const char *what);
