@@ -31,7 +31,6 @@
 #   make deps format install uninstall clean help
 #
 # Variables: WERROR=1, PREFIX, DESTDIR, CC, CFLAGS.
-export SIZE ROUNDS MINUTES BENCH READAHEAD RESUME BENCH_DIR
 
 VERSION := $(shell sed -n 's/^\#define PAGEDB_VERSION "\(.*\)"/\1/p' core/pagedb.h)
 PREFIX  ?= /usr/local
@@ -334,17 +333,19 @@ demo:
 
 # The options are in the environment of bench/sql/run.py.
 SIZE ?= small
+export SIZE ROUNDS MINUTES BENCH READAHEAD RESUME BENCH_DIR
 BENCHED := build/bench/$(SIZE).json
-bench: $(SQPROGRAMS)
+bench: deps
+	@$(MAKE) --no-print-directory $(SQPROGRAMS)
 	python3 bench/sql/run.py $(SQB) $(BENCHED)
 	python3 bench/sql/report.py plots $(BENCHED) build/bench/$(SIZE)
 	python3 bench/sql/report.py table $(BENCHED)
 
 bench-syscalls: $(SQB)/bench_sql
-	bench/sql/syscalls.py $<
+	@bench/sql/syscalls.py $<
 
 bench-trace: $(SQB)/bench_sql $(OUT)/poolsim
-	bench/sql/trace.sh $^ build/bench/trace
+	@bench/sql/trace.sh $^ build/bench/trace
 
 bench-core: $(BENCHC)
 	$(BENCHC)
@@ -352,10 +353,21 @@ bench-core: $(BENCHC)
 bench-pcache: $(BENCHP)
 	$(BENCHP)
 
+# Of the full size; RESUME=1 takes what `make bench SIZE=full` has measured already.
 bench-docs: $(BENCHC) $(BENCHP)
-	$(BENCHC) >$(OUT)/bench.md
-	$(BENCHP) >>$(OUT)/bench.md
-	cat bench/benchmarks.head.md $(OUT)/bench.md >docs/benchmarks.md
+	@mkdir -p build/bench/docs
+	$(MAKE) bench SIZE=full
+	python3 bench/sql/report.py plots build/bench/full.json docs
+	python3 bench/sql/report.py markdown build/bench/full.json >build/bench/docs/sql.md
+	$(MAKE) -s --no-print-directory bench-syscalls >build/bench/docs/syscalls.md
+	$(MAKE) -s --no-print-directory bench-trace >build/bench/docs/trace.md
+	$(BENCHC) >build/bench/docs/core.md
+	$(BENCHP) >>build/bench/docs/core.md
+	cat bench/benchmarks.head.md build/bench/docs/sql.md \
+	  bench/benchmarks.syscalls.md build/bench/docs/syscalls.md \
+	  bench/benchmarks.trace.md build/bench/docs/trace.md \
+	  bench/benchmarks.core.md build/bench/docs/core.md >docs/benchmarks.md
+	cp build/bench/full.json docs/benchmarks.json
 
 # -------------------------------------------------------------- housekeeping
 
@@ -370,7 +382,7 @@ install: $(PRODUCTS)
 	  '$(PREFIX)' '$(VERSION)' '$(filter -l:%,$(LIBS))' \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpagedb.pc
 	install -d $(DESTDIR)$(PREFIX)/share/doc/pagedb
-	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/pagedb/
+	install -m 644 README.md docs/*.md $(wildcard docs/*.svg) $(DESTDIR)$(PREFIX)/share/doc/pagedb/
 ifdef HAVE_SQLITE
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 755 build/pagedb $(DESTDIR)$(PREFIX)/bin/

@@ -5,7 +5,7 @@
 set -eu
 want="gcc make libc6-dev liburing-dev libsqlite3-dev sqlite3 python3"
 [ "${1:-}" = demo ] ||
-  want="$want git libcmocka-dev valgrind spin clang clang-format libsqlite3-tcl tcl tcl-dev zlib1g-dev"
+  want="$want git libcmocka-dev valgrind strace spin clang clang-format libsqlite3-tcl tcl tcl-dev zlib1g-dev"
 command -v dpkg-query >/dev/null || {
   echo "deps: not a Debian system; please install: $want"
   exit 0

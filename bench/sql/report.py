@@ -44,8 +44,8 @@ def groups_of(result):
 
 
 def slug(group):
-    return "".join(c if c.isalnum() else "-" for c in group.lower()).replace(
-        "'", "")
+    plain = group.lower().replace("'", "")
+    return "".join(c if c.isalnum() else "-" for c in plain)
 
 
 # -------------------------------------------------------------------- terminal
@@ -56,7 +56,7 @@ def table(result):
         names = columns_of(lines)
         print(f"\n{group}: stock's median, then ratios to it: "
               "median (quartiles); under 1 is faster")
-        print(f"{'':42}" + "".join(f"{n:>20}" for n in names) + f"{'goal':>7}")
+        print(f"{'':42}" + "".join(f"{n:>22}" for n in names) + f"{'goal':>7}")
         for line in lines:
             cells = []
             for name in names:
@@ -75,7 +75,7 @@ def table(result):
                                  f"({ratio(r['q1'])}..{ratio(r['q3'])})")
             goal = f"{line['goal']:.3g}" if line["goal"] else ""
             print(f"{line['title'][:41]:42}"
-                  + "".join(f"{c:>20}" for c in cells) + f"{goal:>7}")
+                  + "".join(f"{c:>22}" for c in cells) + f"{goal:>7}")
     for line in result["lines"]:
         for name, v in line["variants"].items():
             if v["error"]:

@@ -182,7 +182,7 @@ class Bench:
     def wanted(self, work):
         p = self.pattern
         return (p in work.id or fnmatch.fnmatch(work.id, p) or
-                p.lower() == work.group.lower())
+                p.lower() in work.group.lower())
 
     def variants_of(self, work):
         names = [v for v in VARIANTS if v not in work.skip]
