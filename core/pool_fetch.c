@@ -142,7 +142,9 @@ void pagedb_unpin(pagedb_pin *pin)
 void pagedb_unpin_data(pagedb_session *s, void *data)
 {
   pagedb_pin pin = {.data = data, .session = s, .slot = PIN_COUNTED};
-  uint32_t named = frame_of_pin(&pin)->loc + 1;
+  /* Not by the frame's header, which a hit has not touched. */
+  uint32_t named =
+      (uint32_t)(((unsigned char *)data - s->pool->arena) >> LOC_SHIFT) + 1;
   for (uint32_t used = ~s->free_slots; used != 0; used &= used - 1) {
     uint32_t i = (uint32_t)__builtin_ctz(used);
     if (atomic_load_explicit(&s->slot[i], memory_order_relaxed) == named) {
