@@ -197,6 +197,8 @@ int state_check(conn *c)
   if (err != PAGEDB_OK)
     return err;
   c->fresh = 1;
+  c->size_known = 1;
+  c->size = bytes;
   pthread_mutex_lock(&s->lock);
   int same = s->state.bytes == bytes &&
              memcmp(s->state.version, c->head + HEADER_CHANGE_COUNTER,
@@ -451,7 +453,7 @@ int x_lock(sqlite3_file *f, int level)
   if (rc != SQLITE_OK)
     return rc;
   c->lock = level > before ? level : before;
-  c->fresh = 0;
+  c->fresh = c->size_known = 0;
   if (level >= SQLITE_LOCK_RESERVED && level < SQLITE_LOCK_EXCLUSIVE)
     c->reserved = 1;
   if (before >= SQLITE_LOCK_SHARED)
@@ -478,7 +480,7 @@ int x_unlock(sqlite3_file *f, int level)
   txn_abandon(c);
   if (c->lock >= SQLITE_LOCK_RESERVED)
     c->overwrite = 0;
-  c->fresh = 0;
+  c->fresh = c->size_known = 0;
   c->lock = level;
   if (level <= SQLITE_LOCK_SHARED) {
     c->reserved = 0;

@@ -248,6 +248,9 @@ struct conn {
   int other_parent;       /* its URI named the VFS below */
   int immutable;
   int fresh;      /* head holds what a read of the header would give */
+  int size_known; /* size is the file's: since SHARED was obtained, no other lock
+                  ** was */
+  uint64_t size;
   int wal_check;  /* a WAL read lock was taken: compare at the barrier */
   int shared_wal; /* counted in file->wal_conns */
   int ckpt;       /* between CKPT_START and CKPT_DONE */

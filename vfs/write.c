@@ -552,10 +552,22 @@ int x_sync(sqlite3_file *f, int flags)
   return shared_report(c->file, io_sync(c->file, flags), SQLITE_IOERR_FSYNC);
 }
 
+/* In rollback mode nobody changes the file while we hold SHARED, and we do not
+** with no more than that. In WAL mode a checkpoint does. */
+static int size_stands(const conn *c)
+{
+  return c->size_known && c->lock == SQLITE_LOCK_SHARED && c->shm == NULL &&
+         !atomic_load(&c->file->wal) && atomic_load(&c->file->writer) != c;
+}
+
 int x_file_size(sqlite3_file *f, sqlite3_int64 *bytes)
 {
   conn *c = (conn *)f;
   const txn *t = &c->file->txn;
+  if (size_stands(c)) {
+    *bytes = (sqlite3_int64)c->size;
+    return SQLITE_OK;
+  }
   int rc = c->parent->pMethods->xFileSize(c->parent, bytes);
   if (rc == SQLITE_OK && atomic_load(&c->file->writer) == c &&
       t->end > (uint64_t)*bytes)
