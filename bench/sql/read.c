@@ -100,6 +100,8 @@ static void run_threads(const options *o, result *r, batch_run *run,
     w[i] = (worker){.run = run, .sql = sql, .warm = &warm, .go = &go};
     worker_open(&w[i], o, i);
   }
+  if (o->update)
+    run_sql(w[0].db, "UPDATE t SET k=k+1 WHERE id=1");
   if (!o->cold && !o->no_warm_up)
     read_all(w[0].db);
   for (unsigned i = 0; i < o->threads; i++)

@@ -34,7 +34,7 @@ typedef struct options {
   int zipf;      /* skewed keys instead of uniform ones */
   int txn;       /* many reads in one transaction */
   int text;      /* look at every byte of the rows' text */
-  int update;    /* change a row instead of adding one */
+  int update;    /* change a row: instead of adding one, or before reading */
   int scattered; /* neighbours in key order are not neighbours in the file */
   int no_warm_up;
 } options;
