@@ -14,7 +14,7 @@ SIZES = {
     "small": dict(rows=60000, pool=8, seconds=0.15, cold_points=500, larges=1,
                   load=60000, speedtest=3, kv=1000, kv_reads=4000, rounds=2),
     "full": dict(rows=550000, pool=64, seconds=1.0, cold_points=3000, larges=3,
-                 load=500000, speedtest=60, kv=10000, kv_reads=40000, rounds=5),
+                 load=500000, speedtest=60, kv=10000, kv_reads=40000, rounds=3),
 }
 
 

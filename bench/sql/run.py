@@ -229,7 +229,7 @@ class Bench:
                 words.append(f"{name} failed ({t['error']})")
             elif name != "stock" and stock:
                 words.append(f"{name} {t['value'] / stock:.2f}")
-        print(f"round {round_ + 1}/{self.rounds} {i + 1:3}/{n} {work.title}: "
+        print(f"round {round_ + 1}/{self.rounds} {i + 1:3}/{n} {work.group}, {work.title}: "
               + ", ".join(words), flush=True)
 
 
