@@ -28,6 +28,7 @@ that anybody could see, with the reason: they do not count either.
 A line is `result id  test`; --id=ID repeats one. Exit status 1: a named one survived
 or did not fit, or fewer than 90 % were killed.
 """
+import functools
 import hashlib
 import json
 import os
@@ -153,6 +154,7 @@ def sources():
                 yield path
 
 
+@functools.lru_cache(None)  # as they were when the trees were copied
 def read(path):
     with open(os.path.join(ROOT, path), encoding="utf-8") as f:
         return f.read()
