@@ -170,6 +170,7 @@ $(SQLTESTS): $(OUT)/%: $(OUT)/tests/%.o $(SQLHELPER) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_$*) -lcmocka $(LIBSQLITE) $(LIBS) -lm
 
 $(OUT)/test_vfs_power $(OUT)/test_vfs_faults: $(TORTUREOBJ)
+$(OUT)/test_vfs_kill: $(OUT)/tests/killpoint.o
 
 $(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(SQLHELPER) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lcmocka $(LIBSQLITE) $(LIBS) -lm

@@ -1,0 +1,96 @@
+/*
+** killpoint.c - see killpoint.h.
+*/
+#define _GNU_SOURCE
+#include "killpoint.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static killpoint *armed;
+
+void killpoint_arm(killpoint *k)
+{
+  armed = k;
+}
+
+static void event(int is_write)
+{
+  killpoint *k = armed;
+  if (k == NULL || (k->how == KILLPOINT_WRITES && !is_write) ||
+      atomic_fetch_add(&k->events, 1) + 1 != k->at)
+    return;
+  atomic_store(&k->reached, 1);
+  while (k->how == KILLPOINT_STOP)
+    pause();
+}
+
+/* libc's own, or the sanitizer's that stands before it. ISO C knows no cast from
+** an object's to a function's address. */
+#define NEXT(type, name)                                                       \
+  static type next;                                                            \
+  if (next == NULL) {                                                          \
+    void *at = dlsym(RTLD_NEXT, #name);                                        \
+    memcpy(&next, &at, sizeof next);                                           \
+  }
+
+typedef ssize_t (*pwrite_call)(int, const void *, size_t, off64_t);
+typedef ssize_t (*pwritev_call)(int, const struct iovec *, int, off_t);
+typedef int (*ftruncate_call)(int, off64_t);
+typedef int (*fdatasync_call)(int);
+typedef int (*unlink_call)(const char *);
+typedef int (*fcntl_call)(int, int, ...);
+
+ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t off)
+{
+  NEXT(pwrite_call, pwrite64)
+  event(1);
+  return next(fd, buf, n, off);
+}
+
+ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t off)
+{
+  NEXT(pwritev_call, pwritev)
+  event(1);
+  return next(fd, iov, n, off);
+}
+
+int ftruncate64(int fd, off64_t bytes)
+{
+  NEXT(ftruncate_call, ftruncate64)
+  event(0);
+  return next(fd, bytes);
+}
+
+int fdatasync(int fd)
+{
+  NEXT(fdatasync_call, fdatasync)
+  event(0);
+  return next(fd);
+}
+
+int unlink(const char *name)
+{
+  NEXT(unlink_call, unlink)
+  event(0);
+  return next(name);
+}
+
+/* Locks. All commands that SQLite uses take a pointer, a number, or nothing. */
+int fcntl64(int fd, int command, ...)
+{
+  NEXT(fcntl_call, fcntl64)
+  va_list args;
+  va_start(args, command);
+  void *arg = va_arg(args, void *);
+  va_end(args);
+  if (command == F_SETLK || command == F_SETLKW)
+    event(0);
+  return next(fd, command, arg);
+}
