@@ -10,6 +10,8 @@
 #   make check-model  the frame protocol, checked by Spin
 #   make check-fuzz   FUZZ_SECONDS (20) of each fuzz target; FUZZ_SECONDS=3600 by hand
 #   make check-process    several processes, kill -9, at length
+#   make torture-kill     kill -9 before every call that changes a file or a lock
+#   make torture-blockdev power cuts of a recorded block device with ext4 and xfs
 #   make torture      power cuts on a simulated disk, TIME=10m, SEED=n (tests/torture)
 #   make check-sector4k   the VFS on a loop device with sectors of 4096 bytes (root)
 #   make check-real check-clients check-demo   real databases, real programs
@@ -102,7 +104,7 @@ WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-sector4k check-real check-clients check-demo check-windows check-aarch64 \
         sqlite-test sqlite-programs check-sqlite sqlite-test-all sqlite-test-docs \
-        check-format check-header torture bench-core bench-pcache bench-docs format install uninstall clean help variant \
+        check-format check-header torture torture-kill torture-blockdev bench-core bench-pcache bench-docs format install uninstall clean help variant \
         no-tests no-sqlite demo FORCE
 .SECONDARY:
 
@@ -218,7 +220,7 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. Nor the
 # power cuts, which take too long. The sanitizers run them.
-NO_VALGRIND := $(addprefix $(OUT)/test_,vfs_damage vfs_life vfs_power vfs_process vfs_recover \
+NO_VALGRIND := $(addprefix $(OUT)/test_,vfs_damage vfs_kill vfs_life vfs_power vfs_process vfs_recover \
                vfs_state vfs_threads pcache pcache_sql)
 
 check-valgrind: variant
@@ -229,6 +231,14 @@ check-valgrind: variant
 # Until the time is up; a failure prints the line that repeats it.
 torture: $(TORTURE)
 	$(TORTURE) --time=$(or $(TIME),1m) $(SEED:%=--seed=%)
+
+# Every event of every mode; 100 kills while a write is under way.
+torture-kill: $(OUT)/test_vfs_kill
+	PAGEDB_KILL_ROUNDS=all TEST_TIMEOUT=86400 tests/run.sh $(OUT) $<
+
+# Root, packages, loop devices, FUSE; 3: not here, and why.
+torture-blockdev: $(PRODUCTS)
+	tests/blockdev.sh build
 
 check-model:
 	tests/model/run.sh build/model

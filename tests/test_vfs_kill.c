@@ -462,10 +462,33 @@ static void look(const round_of *r, actor *by, int snapshot)
     fail_msg("bystander: %d", rc);
 }
 
+/* What the two see now is the same, and stays so when one of them writes. What
+** stock SQLite recovered has no stamps: page-db may refuse to read it until it is
+** adopted. */
+static void go_on(const round_of *r, actor *heir, actor *by, uint64_t hash)
+{
+  uint64_t again;
+  int stock = strcmp(r->heir, "unix") == 0;
+  ask(by, "-ROLLBACK", &again);
+  int rc = ask(by, "+hash", &again);
+  if (stock && rc == SQLITE_IOERR_DATA)
+    return;
+  if (rc != SQLITE_OK || again != hash)
+    fail_msg("%s, event %llu: the bystander does not see what the heir does: "
+             "%d",
+             r->c->journal, (unsigned long long)r->at, rc);
+  if (stock)
+    return;
+  must(heir, "+UPDATE t SET v=-1 WHERE a=2", NULL);
+  must(heir, "+hash", &hash);
+  must(by, "+hash", &again);
+  assert_true(again == hash);
+}
+
 /* The victim is dead; the heir has been waiting. */
 static void take_over(const round_of *r, actor *heir, actor *by, int snapshot)
 {
-  uint64_t hash, again;
+  uint64_t hash;
   char text[2048];
   int rc = answer(heir, &hash, text, sizeof text);
   if (rc != SQLITE_OK)
@@ -475,18 +498,7 @@ static void take_over(const round_of *r, actor *heir, actor *by, int snapshot)
   if (by != NULL) {
     if (snapshot)
       look(r, by, 1);
-    ask(by, "-ROLLBACK", &again);
-    must(by, "+hash", &again);
-    if (again != hash)
-      fail_msg("event %llu: the bystander does not see what the heir does",
-               (unsigned long long)r->at);
-    /* They go on together; stock SQLite may not write. */
-    int stock = strcmp(r->heir, "unix") == 0;
-    if (!stock || strcmp(r->bystander, "pagedb") == 0)
-      must(stock ? by : heir, "+UPDATE t SET v=-1 WHERE a=2", NULL);
-    must(heir, "+hash", &hash);
-    must(by, "+hash", &again);
-    assert_true(again == hash);
+    go_on(r, heir, by, hash);
     actor_end(by, "bystander");
   }
   actor_end(heir, "heir");
