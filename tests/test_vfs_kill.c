@@ -462,13 +462,19 @@ static void look(const round_of *r, actor *by, int snapshot)
     fail_msg("bystander: %d", rc);
 }
 
+static int has_stock(const round_of *r)
+{
+  return strcmp(r->heir, "unix") == 0 ||
+         (!r->c->alone && strcmp(r->bystander, "unix") == 0);
+}
+
 /* What the two see now is the same, and stays so when one of them writes. What
 ** stock SQLite recovered has no stamps: page-db may refuse to read it until it is
 ** adopted. */
 static void go_on(const round_of *r, actor *heir, actor *by, uint64_t hash)
 {
   uint64_t again;
-  int stock = strcmp(r->heir, "unix") == 0;
+  int stock = has_stock(r);
   ask(by, "-ROLLBACK", &again);
   int rc = ask(by, "+hash", &again);
   if (stock && rc == SQLITE_IOERR_DATA)
@@ -485,16 +491,21 @@ static void go_on(const round_of *r, actor *heir, actor *by, uint64_t hash)
   assert_true(again == hash);
 }
 
-/* The victim is dead; the heir has been waiting. */
-static void take_over(const round_of *r, actor *heir, actor *by, int snapshot)
+/* The victim is being killed; the heir has been waiting. */
+static void take_over(const round_of *r, pid_t pid, actor *heir, actor *by,
+                      int snapshot)
 {
   uint64_t hash;
   char text[2048];
-  int rc = answer(heir, &hash, text, sizeof text);
+  int status, rc = answer(heir, &hash, text, sizeof text);
   if (rc != SQLITE_OK)
     fail_msg("heir %s, journal %s, event %llu: %d %s", r->heir, r->c->journal,
              (unsigned long long)r->at, rc, text);
   check_seen(r, hash, atomic_load(&shown->committed), "heir");
+  /* Before that its locks may still be there, and a journal not yet hot. */
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  if (!WIFSIGNALED(status))
+    fail_msg("the victim ended by itself: 0x%x", status);
   if (by != NULL) {
     if (snapshot)
       look(r, by, 1);
@@ -502,8 +513,7 @@ static void take_over(const round_of *r, actor *heir, actor *by, int snapshot)
     actor_end(by, "bystander");
   }
   actor_end(heir, "heir");
-  if (strcmp(r->heir, "unix") == 0 ||
-      (r->bystander != NULL && strcmp(r->bystander, "unix") == 0))
+  if (has_stock(r))
     must_exit_well(start(adopt, path, "pagedb", r->c), "adopt");
   must_exit_well(start(all_is_whole, path, "pagedb", r->c), "whole");
 }
@@ -512,7 +522,7 @@ static void take_over(const round_of *r, actor *heir, actor *by, int snapshot)
 static int kill_at(const round_of *r)
 {
   actor by = {0};
-  int snapshot = 0, status;
+  int snapshot = 0;
   fresh_copy();
   shown->point.at = r->at;
   shown->point.how = KILLPOINT_STOP;
@@ -528,22 +538,20 @@ static int kill_at(const round_of *r)
   }
   atomic_store(&shown->gate, 2);
   wait_for_victim(pid, &shown->point.reached, 1);
-  int reached = atomic_load(&shown->point.reached);
-  if (reached) {
+  if (!atomic_load(&shown->point.reached)) {
     if (!r->c->alone)
-      look(r, &by, snapshot);
-    actor heir = actor_start(path, r->heir);
-    order(&heir, "+hash");
-    nap(500);
-    kill(pid, SIGKILL);
-    take_over(r, &heir, r->c->alone ? NULL : &by, snapshot);
-  } else if (!r->c->alone) {
-    actor_end(&by, "bystander");
+      actor_end(&by, "bystander");
+    must_exit_well(pid, "victim");
+    return 0;
   }
-  assert_int_equal(waitpid(pid, &status, 0), pid);
-  if (reached ? !WIFSIGNALED(status) : atomic_load(&shown->finished) != 1)
-    fail_msg("the victim ended by itself: 0x%x", status);
-  return reached;
+  if (!r->c->alone)
+    look(r, &by, snapshot);
+  actor heir = actor_start(path, r->heir);
+  order(&heir, "+hash");
+  nap(500);
+  kill(pid, SIGKILL);
+  take_over(r, pid, &heir, r->c->alone ? NULL : &by, snapshot);
+  return 1;
 }
 
 /* How many events a workload that nobody disturbs has. */
