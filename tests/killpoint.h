@@ -1,9 +1,11 @@
 /*
 ** killpoint.h - stop a process before its nth call that changes a file or a lock.
 **
-** The program's own pwrite, pwritev, ftruncate, fdatasync, unlink and fcntl stand
-** before libc's, for SQLite and for page-db: each call is one event. Only a process
-** that was armed counts; the board is in memory that it shares with who forked it.
+** The program's own write, pwrite, pwritev, ftruncate, fsync, fdatasync, unlink,
+** mkdir, rmdir and fcntl stand before libc's, for SQLite and for page-db: each call
+** is one event. Only a process that was armed counts; the board is in memory that it
+** shares with who forked it. Preloaded into another program (killpoint.so), the
+** same calls stand before libc's there, and PAGEDB_KILL_AT=n kills it.
 */
 #ifndef KILLPOINT_H
 #define KILLPOINT_H
@@ -14,7 +16,8 @@
 typedef enum killpoint_how {
   KILLPOINT_STOP,  /* before the event, for ever: whoever waits kills it */
   KILLPOINT_GO_ON, /* the event happens: the kill comes while it is under way */
-  KILLPOINT_WRITES /* the same, and only writes count */
+  KILLPOINT_WRITES, /* the same, and only writes count */
+  KILLPOINT_DIE     /* it kills itself before the event */
 } killpoint_how;
 
 typedef struct killpoint {

@@ -212,7 +212,6 @@ echo mine >left.db.pagedb-convert
 expect 2 "is in the way" convert left.db
 check "left.db.pagedb-convert stays" [ "$(cat left.db.pagedb-convert)" = mine ]
 rm left.db.pagedb-convert && mkdir left.db.pagedb-convert
-expect 2 "is in the way" convert left.db
 echo mine | tee left.db.pagedb-convert/new.db >left.db.pagedb-convert/made-by-pagedb-convert
 expect 2 "is in the way" convert left.db
 check "left.db.pagedb-convert/ stays" [ "$(cat left.db.pagedb-convert/*)" = "$(printf 'mine\nmine')" ]
@@ -221,6 +220,19 @@ mv link.pagedb-convert left.db.pagedb-convert
 expect 2 "is in the way" convert left.db
 check "left.db is untouched" cmp -s before left.db
 rm left.db.pagedb-convert
+# Killed when it had just begun, or was just done.
+cp left.db twice.db && mkdir twice.db.pagedb-convert
+expect 0 "converted" convert twice.db
+mkdir twice.db.pagedb-convert
+expect 0 "stamped already" convert twice.db
+check "twice.db: nothing is left" eval '! left twice.db'
+mkdir left.db.pagedb-convert && : >left.db.pagedb-convert/made-by-pagedb-convert
+expect 0 "converted" convert left.db
+check "left.db: nothing is left" eval '! left left.db'
+mkdir left.db.pagedb-convert && : >left.db.pagedb-convert/made-by-pagedb-convert
+echo junk >left.db.pagedb-convert/new.db
+expect 0 "stamped already" convert left.db
+check "left.db: nothing is left" eval '! left left.db'
 sqlite3 big.db "CREATE TABLE t(a); INSERT INTO t SELECT randomblob(1000) FROM
   (WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<15000) SELECT x FROM n)"
 for try in 1 2 3 4 5; do # it may be done before the signal comes
@@ -262,6 +274,36 @@ for delay in 0.02 0.1 0.2 0.4; do
   killed delete sleep $delay
   killed wal sleep $delay
 done
+# Before every STEPth call that changes a file or a lock, until there is none left.
+killed_at() { # MODE STEP
+  sqlite3 every.db "PRAGMA journal_mode=$1" >/dev/null
+  sum=$(sqlite3 every.db .sha3sum)
+  for n in $(seq 1 "$2" 10000); do
+    cp every.db at.db
+    { PAGEDB_KILL_AT=$n LD_PRELOAD=$build/killpoint.so "$tool" convert at.db; } >/dev/null 2>&1 && break
+    # Each second one is left to the next conversion as it is.
+    if [ $((n / $2 % 2)) = 0 ]; then
+      check "every.db, $1, call $n" [ "$(sqlite3 at.db .sha3sum 'PRAGMA journal_mode')" = "$sum
+$1" ]
+    fi
+    expect 0 "stamped" convert at.db
+    expect 0 " 0 damaged" check at.db
+    check "every.db, $1, call $n: after it" \
+      [ "$(sqlite3 at.db .sha3sum 'PRAGMA journal_mode; PRAGMA integrity_check')" = "$sum
+$1
+ok" ]
+    check "every.db, $1, call $n: nothing is left" eval '! left at.db'
+    rm -rf at.db*
+  done
+  check "every.db, $1: calls $n" [ "$n" -gt 100 ]
+}
+step=9
+[ "${PAGEDB_KILL_ROUNDS-}" = all ] && step=1
+sqlite3 every.db "CREATE TABLE t(a, b); CREATE INDEX i ON t(b); INSERT INTO t SELECT x, hex(x*7919) FROM
+  (WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<800) SELECT x FROM n)"
+killed_at delete $step
+killed_at wal $step
+sum=$(sqlite3 big.db .sha3sum)
 killed wal wait_for larger stop.db.pagedb-convert/new.db 1000000
 killed wal wait_for larger stop.db-wal 1000000
 killed wal wait_for larger stop.db-wal 15000000

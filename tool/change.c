@@ -7,6 +7,12 @@
 ** one transaction of SQLite's (sqlite3_backup): its journal makes that atomic. A
 ** power cut at any point leaves the one or the other.
 **
+** A database in WAL mode stays in WAL mode throughout: the transaction goes through
+** its log. Only a rollback journal can give a file its stamps in the same
+** transaction, so here a stamp pass follows (PRAGMA pagedb_stamp). Cut before its
+** end, the file has the same content, is plain, and keeps 32 bytes of each page
+** free; convert or stamp goes on from there.
+**
 ** The new file is not renamed over the old one: a connection that another process
 ** has open without a lock would go on with the old file, commit into it, or, in WAL
 ** mode, put its log next to the new one. So the file stays the same, whatever
@@ -16,7 +22,7 @@
 ** whatever links lead there: no other file can be in its place. A conversion that
 ** is killed leaves it. The next one clears it away once it has EXCLUSIVE on the
 ** original, which means that nobody is at work there, and only if the folder has
-** the mark that it was made by a conversion: what a user made stays.
+** the mark that it was made by a conversion, or is empty: what a user made stays.
 */
 #define _DEFAULT_SOURCE
 #include <errno.h>
@@ -197,9 +203,8 @@ static int show_work(void *arg)
 
 /* The file in the folder that says what the folder is, and what stands in it. */
 static const char mark_name[] = "made-by-pagedb-convert";
-static const char mark_text[] = "`pagedb convert` works here. If it was cut "
-                                "short, the next one deletes this "
-                                "folder.\n";
+static const char mark_text[] = "`pagedb convert` works here; cut short, the "
+                                "next one deletes this folder.\n";
 
 /* 0 and errno if something of it stays. The mark goes last: without it nobody
 ** would dare to delete the rest. */
@@ -216,7 +221,8 @@ static int delete_folder(const conversion *c)
   return rmdir(c->folder) == 0 || errno == ENOENT;
 }
 
-/* Whether a conversion made the folder. */
+/* Whether a conversion made the folder. It may have been killed while it wrote the
+** mark. */
 static int has_mark(const conversion *c)
 {
   char path[sizeof c->folder + 64], text[sizeof mark_text + 1];
@@ -229,8 +235,18 @@ static int has_mark(const conversion *c)
     return 0;
   ssize_t got = read(fd, text, sizeof text);
   close(fd);
-  return got == (ssize_t)sizeof mark_text - 1 &&
-         memcmp(text, mark_text, sizeof mark_text - 1) == 0;
+  return got >= 0 && got < (ssize_t)sizeof mark_text &&
+         memcmp(text, mark_text, (size_t)got) == 0;
+}
+
+/* What an earlier one left goes, and nothing else; a folder that is empty is what
+** is left of one killed in its first or last step. 0 and errno: it stays. */
+static int clear_away(const conversion *c)
+{
+  if (has_mark(c))
+    return delete_folder(c);
+  rmdir(c->folder);
+  return 1;
 }
 
 /* Durable, so that a power cut leaves the mark with what it is for. */
@@ -255,7 +271,7 @@ static int write_mark(const conversion *c)
 /* Nobody else can look into it. */
 static int make_folder(const conversion *c)
 {
-  if (has_mark(c) && !delete_folder(c))
+  if (!clear_away(c))
     return complain(c->o, "cannot delete %s: %s", c->folder, strerror(errno));
   if (mkdir(c->folder, 0700) == 0)
     return write_mark(c);
@@ -518,8 +534,15 @@ int cmd_convert(const options *o)
     complain(o, "page 1 is damaged: `pagedb check` tells more");
     return DAMAGED;
   }
-  if (c.info.stamped)
+  if (c.info.stamped) {
+    /* The one that did it may have been killed before it cleared away. */
+    if (name_folder(&c) != GOOD)
+      return FAILED;
+    if (!clear_away(&c))
+      return complain(o, "stamped already, but %s cannot be deleted: %s",
+                      c.folder, strerror(errno));
     return say(o, "stamped already");
+  }
   if (c.info.reserve != 0 && c.info.reserve != PAGEDB_RECORD_SIZE)
     return complain(o,
                     "the database keeps %u bytes of each page for somebody "
