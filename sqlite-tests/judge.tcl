@@ -9,7 +9,7 @@
 # Expected differences are in expected/VERSION.txt, a line a case, its fields
 # separated by tabs:
 #
-#   where   globs of CONFIG/SUITE, separated by commas
+#   where   globs of CONFIG/SUITE, separated by commas; but for one after a "!"
 #   file    test file
 #   case    name of the test case, without the permutation's prefix; with a "*" a
 #           glob of cases of which some differ in one run and not in the other
@@ -44,6 +44,7 @@ set classes {
   mmap    {stock SQLite gives the same value when every database has a memory map (stock+fetch)}
   skips   {the test ends where the default VFS is not SQLite's own}
   sticky  {a sync of the database fails and the test goes on: nothing succeeds until all have closed the file}
+  benign  {an I/O error meets a call that only keeps the pool: page-db forgets the pool, and the SQL goes on}
   loop    {the test makes one call after the other fail until none is left, and page-db makes fewer}
   stock   {fails with stock SQLite as well}
 }
@@ -78,12 +79,15 @@ proc rows {path fields} {
 }
 
 proc applies {where suite} {
+  set applies 0
   foreach glob [split $where ,] {
     if {[string match $glob $::config/$suite]} {
-      return 1
+      set applies 1
+    } elseif {[string match $glob !$::config/$suite]} {
+      return 0
     }
   }
-  return 0
+  return $applies
 }
 
 # The permutation's name is before the case's.
