@@ -295,6 +295,11 @@ def forget_counts(tree):
                 os.remove(os.path.join(folder, name))
 
 
+def sum_of_sources():
+    """The map is of these lines, and no others."""
+    return hashlib.sha1("".join(map(read, sources())).encode()).hexdigest()
+
+
 def learn(out, copy):
     """Build with coverage, run every test by itself."""
     tree = copy("map")
@@ -318,6 +323,7 @@ def learn(out, copy):
         ran, data["lines"] = gcov_lines(tree)
         data["tests"][test] = {"seconds": seconds, "lines": ran}
         print(f"  {test:24} {seconds:6} s", flush=True)
+    data["sources"] = sum_of_sources()
     with open(os.path.join(out, "map.json"), "w", encoding="utf-8") as f:
         json.dump(data, f)
     return data
@@ -477,11 +483,12 @@ def main():
     os.makedirs(out, exist_ok=True)
     copy = copy_tree(out)
     stored = os.path.join(out, "map.json")
-    if opt["map"] or not os.path.exists(stored):
-        data = learn(out, copy)
-    else:
+    data = {}
+    if os.path.exists(stored) and not opt["map"]:
         with open(stored, encoding="utf-8") as f:
             data = json.load(f)
+    if data.get("sources") != sum_of_sources():
+        data = learn(out, copy)
     reached = Reached(data)
     if opt["named"]:
         chosen = [m for m in named() if opt["named"] in ("1", m.name)]
