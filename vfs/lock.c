@@ -35,7 +35,12 @@
 #include "vfs_int.h"
 
 /* WAL locks (SQLite's walformat, section 2). */
-enum { WAL_WRITE_LOCK = 0, WAL_CKPT_LOCK = 1, WAL_READ_LOCKS = 3 };
+enum {
+  WAL_WRITE_LOCK = 0,
+  WAL_CKPT_LOCK = 1,
+  WAL_RECOVER_LOCK = 2,
+  WAL_READ_LOCKS = 3
+};
 
 static int methods_lock(conn *c, int level)
 {
@@ -365,6 +370,17 @@ static void wal_locked(conn *c, int offset, int n, int exclusive)
   pthread_mutex_unlock(&s->lock);
 }
 
+/* Who recovers the log may find another one than there was, and the database
+** replaced with it, as SQLite's superlock does: equal words prove nothing. */
+static void wal_recovering(shared *s)
+{
+  if (!RULE_IS_ON(RULE_CONTINUITY))
+    return;
+  pthread_mutex_lock(&s->lock);
+  s->state.wal_valid = 0;
+  pthread_mutex_unlock(&s->lock);
+}
+
 int x_shm_lock(sqlite3_file *f, int offset, int n, int flags)
 {
   conn *c = (conn *)f;
@@ -372,6 +388,9 @@ int x_shm_lock(sqlite3_file *f, int offset, int n, int flags)
     wal_releasing(c, offset, n);
   if ((flags & SQLITE_SHM_UNLOCK) != 0 && offset >= WAL_READ_LOCKS)
     ahead_stop(c);
+  if ((flags & SQLITE_SHM_EXCLUSIVE) != 0 &&
+      covers(offset, n, WAL_RECOVER_LOCK))
+    wal_recovering(c->file);
   int rc = c->parent->pMethods->xShmLock(c->parent, offset, n, flags);
   if (rc == SQLITE_OK && (flags & SQLITE_SHM_LOCK) != 0)
     wal_locked(c, offset, n, (flags & SQLITE_SHM_EXCLUSIVE) != 0);
