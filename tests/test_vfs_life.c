@@ -416,6 +416,115 @@ static void test_failed_sync_in_parent_mode(void **state)
   db_close(a);
 }
 
+/* --------------------------------------------- rolled back, and not unlocked */
+
+static const char rolled_back[] =
+    "PRAGMA cache_size=5; BEGIN; CREATE TABLE spilled(x); INSERT INTO spilled "
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<300) "
+    "SELECT randomblob(900) FROM n; ROLLBACK";
+
+/* In EXCLUSIVE locking mode nothing but its join ends a transaction that is rolled
+** back after pages of it went out. What comes next has an LSN of its own. */
+static void test_lsn_after_rollback(void **state)
+{
+  (void)state;
+  const char *path = db_path("over.db");
+  make(path, "pagedb");
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "PRAGMA locking_mode=EXCLUSIVE");
+  run(db, rolled_back);
+  int64_t before = get_int(db, "PRAGMA pagedb_lsn");
+  int64_t most = get_int(db, "SELECT max(lsn) FROM pagedb_pages");
+  run(db, "UPDATE t SET b=randomblob(900) WHERE a=7");
+  assert_true(get_int(db, "PRAGMA pagedb_lsn") > before);
+  assert_true(get_int(db, "SELECT max(lsn) FROM pagedb_pages") > most);
+  db_close(db);
+  assert_whole(path, 1);
+}
+
+/* And a database that was empty before and after it is born stamped. */
+static void test_birth_after_rollback(void **state)
+{
+  (void)state;
+  static const char *const journals[] = {"DELETE", "TRUNCATE", "PERSIST",
+                                         "MEMORY"};
+  for (int i = 0; i < 4; i++) {
+    const char *path = db_path("birth.db");
+    db_remove(path);
+    sqlite3 *db = db_open(path, "pagedb");
+    run(db, "PRAGMA journal_mode=%s; PRAGMA locking_mode=EXCLUSIVE",
+        journals[i]);
+    run(db, rolled_back);
+    run(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    db_close(db);
+    assert_whole(path, 1);
+    assert_true(has_guard(path));
+  }
+}
+
+/* A guard that could not be taken off after a replacement goes with the next
+** commit, even if that does not write page 1. */
+static void test_left_guard_goes_later(void **state)
+{
+  (void)state;
+  const char *path = db_path("left.db");
+  make(path, "pagedb");
+  sqlite3 *db = db_open(path, "pagedb"), *from = db_open(":memory:", "unix");
+  run(db, "PRAGMA journal_mode=MEMORY; PRAGMA locking_mode=EXCLUSIVE; DELETE "
+          "FROM t WHERE a=1");
+  run(from, "CREATE TABLE u(x); INSERT INTO u VALUES(randomblob(90000))");
+  at_unlink(1, 0);
+  copy_over(db, from);
+  at_unlink(0, 0);
+  assert_true(has_guard(path));
+  run(db, "INSERT INTO u VALUES(2)");
+  assert_false(has_guard(path));
+  db_close(from);
+  db_close(db);
+  assert_whole(path, 0);
+}
+
+/* ------------------------------------------------------ LSN of a checkpoint */
+
+/* Another connection asks in the middle: what the checkpoint writes after that is
+** newer than the answer. */
+static sqlite3 *asker;
+static int writes_until_asked;
+static int64_t answer;
+
+int __real_os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
+int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
+
+int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off)
+{
+  if (writes_until_asked > 0 && --writes_until_asked == 0)
+    answer = get_int(asker, "PRAGMA pagedb_lsn");
+  return __real_os_writev(f, iov, n, off);
+}
+
+static void test_lsn_in_a_checkpoint(void **state)
+{
+  (void)state;
+  const char *path = db_path("ckpt-lsn.db");
+  make(path, "pagedb");
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; UPDATE t SET "
+          "b=randomblob(900)");
+  asker = db_open(path, "pagedb");
+  get_int(asker, "SELECT count(*) FROM t");
+  int64_t before = get_int(asker, "PRAGMA pagedb_lsn");
+  writes_until_asked = 10;
+  run(db, "PRAGMA wal_checkpoint(PASSIVE)");
+  assert_int_equal(writes_until_asked, 0);
+  assert_int_equal(answer, before);
+  assert_true(get_int(db, "SELECT count(*) FROM pagedb_pages WHERE lsn>%lld",
+                      (long long)answer) > 70);
+  assert_true(get_int(asker, "PRAGMA pagedb_lsn") > before);
+  db_close(asker);
+  db_close(db);
+  assert_whole(path, 1);
+}
+
 /* ------------------------------------------------------------- what is said */
 
 /* A page that a checkpoint was writing when it was killed: the log has it. */
@@ -499,6 +608,10 @@ int main(void)
       cmocka_unit_test(test_vacuum_cut_before_the_guard),
       cmocka_unit_test(test_leaf_behind_the_file),
       cmocka_unit_test(test_failed_sync_in_parent_mode),
+      cmocka_unit_test(test_lsn_after_rollback),
+      cmocka_unit_test(test_birth_after_rollback),
+      cmocka_unit_test(test_left_guard_goes_later),
+      cmocka_unit_test(test_lsn_in_a_checkpoint),
       cmocka_unit_test(test_page_in_the_log),
       cmocka_unit_test(test_advice_behind_a_long_path),
   };

@@ -73,8 +73,15 @@ void wal_pages(conn *c, uint32_t from, uint32_t to, uint64_t end, bitmap *set)
 
 void wal_pending(conn *c, uint64_t end, bitmap *set)
 {
-  if (c->shm != NULL)
-    wal_pages(c, c->shm[INDEX_BACKFILL], c->shm[INDEX_NEWEST], end, set);
+  bitmap_clear(set);
+  if (c->shm == NULL)
+    return;
+  uint32_t salt[2] = {c->shm[INDEX_SALT], c->shm[INDEX_SALT + 1]};
+  uint32_t from = c->shm[INDEX_BACKFILL];
+  wal_pages(c, from, c->shm[INDEX_NEWEST], end, set);
+  /* No lock is held: a log that was begun again meanwhile says nothing. */
+  if (c->shm[INDEX_SALT] != salt[0] || c->shm[INDEX_SALT + 1] != salt[1])
+    bitmap_clear(set);
 }
 
 /* -------------------------------------------------------------- checkpoint */
@@ -89,6 +96,7 @@ void ckpt_start(conn *c)
 
 void ckpt_done(conn *c)
 {
+  shared_past_lsn(c->file, c->file->ckpt_lsn);
   c->ckpt = 0;
 }
 

@@ -93,7 +93,7 @@ static int pragma_lsn(conn *c, char **arg)
   int taken;
   int rc = lock_for_now(c, &taken);
   uint64_t lsn =
-      atomic_load(&c->file->stamped) ? atomic_load(&c->file->lsn) : 0;
+      atomic_load(&c->file->stamped) ? atomic_load(&c->file->past_lsn) : 0;
   unlock_after(c, taken);
   if (rc == SQLITE_OK)
     arg[0] = sqlite3_mprintf("%lld", (sqlite3_int64)lsn);

@@ -327,7 +327,9 @@ static int flush(conn *c)
 /* The new state of the file after a join that went well. */
 static void settled(shared *s, const header *h)
 {
-  atomic_store(&s->guard_is_left, s->txn.unguard_later);
+  /* A page 1 that this transaction did not write still has it. */
+  if (s->txn.unguard_later || covers_page(&s->txn, &s->txn.written, 0, 512))
+    atomic_store(&s->guard_is_left, s->txn.unguard_later);
   atomic_store(&s->count, h->valid ? h->count : 0);
   atomic_store(&s->wal, h->valid && h->wal);
   state_ours(s, h->valid ? h->version : NULL);
@@ -543,7 +545,10 @@ int txn_join(conn *c)
     rc = shared_report(s, join_sure(c, &h), SQLITE_IOERR_WRITE);
   if (rc != SQLITE_OK)
     return rc;
-  if (c->overwrite && begins_like(t, head))
+  /* A rollback; or a commit that leaves page 1 as it is, and if that fails what
+  ** follows begins where it began, too. */
+  t->over = t->kind == TXN_FORWARD && begins_like(t, head);
+  if (t->over)
     c->overwrite = 0;
   t->joined = 1;
   t->unjoined = 0;

@@ -22,7 +22,9 @@
 ** has the wal-index mapped with SHARED held, the state is unknown, and the next
 ** lock forgets everything. While one has, the log is neither deleted nor made anew:
 ** salts of zero then say that nothing was ever written to it, and who writes to it
-** first draws salts at random. SQLite's own cache relies on the same.
+** first draws salts at random. SQLite's own cache of a connection relies on the same;
+** ours lasts longer. Only a wal-index that somebody damages while the log is empty,
+** and another process recovers, can bring the zeros back unnoticed.
 **
 ** Dirty pages exist only under EXCLUSIVE. What is left of them when it is given
 ** up was never joined: another process may roll the journal back from here on,
@@ -85,11 +87,11 @@ int state_learn(shared *s, const header *h)
                 "pagedb: %s: is plain now: another process unstamped or "
                 "replaced it",
                 s->path);
-  if (has)
-    shared_saw_lsn(s, r.lsn);
   atomic_store(&s->stamped, stamped);
   atomic_store(&s->guard_is_left, h->valid && h->guard && !stamped);
   atomic_store(&s->wal, h->valid && h->wal);
+  if (has)
+    shared_saw_lsn(s, r.lsn);
   atomic_store(&s->count, h->count);
   return PAGEDB_OK;
 }

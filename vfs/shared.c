@@ -258,11 +258,25 @@ int shared_refuse(shared *s, int code, const char *advice, const char *format,
 
 /* --------------------------------------------------------------------- LSN */
 
+static void raise_to(_Atomic uint64_t *at, uint64_t lsn)
+{
+  uint64_t known = atomic_load(at);
+  while (lsn > known && !atomic_compare_exchange_weak(at, &known, lsn))
+    ;
+}
+
+void shared_past_lsn(shared *s, uint64_t lsn)
+{
+  raise_to(&s->past_lsn, lsn);
+}
+
+/* In rollback mode nobody writes while we read. A checkpoint may be under way, and
+** write more pages with the LSN of one that it wrote. */
 void shared_saw_lsn(shared *s, uint64_t lsn)
 {
-  uint64_t known = atomic_load(&s->lsn);
-  while (lsn > known && !atomic_compare_exchange_weak(&s->lsn, &known, lsn))
-    ;
+  raise_to(&s->lsn, lsn);
+  if (lsn > 0 && atomic_load(&s->writer) == NULL)
+    shared_past_lsn(s, atomic_load(&s->wal) ? lsn - 1 : lsn);
 }
 
 uint64_t shared_next_lsn(shared *s)

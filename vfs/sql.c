@@ -85,7 +85,7 @@ static void file_fill(shared *s, file_row *r)
   r->stamped = atomic_load(&s->stamped);
   r->wal = atomic_load(&s->wal);
   r->failed = file_failed(s);
-  r->lsn = atomic_load(&s->lsn);
+  r->lsn = atomic_load(&s->past_lsn);
   r->io = s->through != NULL ? "parent"
           : r->page_size != 0
               ? io_is_direct(s, r->page_size) ? "direct" : "buffered"
@@ -244,23 +244,29 @@ static uint64_t pages_listed(shared *s, uint32_t size)
 /*
 ** A page that is not what it should be. If the log has it, SQLite never reads it
 ** from the file: a checkpoint was cut, or is under way. One that has just ended
-** makes it sound.
+** makes it sound. It may have entered the log since that was looked at.
 */
-static void page_fill_bad(shared *s, const bitmap *log, uint64_t id,
-                          uint8_t *buf, page_row *r)
+static int page_fill_bad(conn *c, bitmap *log, uint64_t pages, uint64_t id,
+                         uint8_t *buf, page_row *r)
 {
   *r = (page_row){0};
-  page_fill(s, id, buf, r);
-  if (r->status != PAGEDB_OK && r->status < STATUS_PLAIN && bitmap_has(log, id))
+  page_fill(c->file, id, buf, r);
+  if (r->status == PAGEDB_OK || r->status >= STATUS_PLAIN)
+    return SQLITE_OK;
+  if (!bitmap_has(log, id))
+    wal_pending(c, pages, log);
+  if (log->all)
+    return SQLITE_NOMEM;
+  if (bitmap_has(log, id))
     r->status = STATUS_IN_LOG;
+  return SQLITE_OK;
 }
 
 static int pages_fill_all(conn *c, uint64_t pages, uint8_t *buf, rows *out)
 {
   shared *s = c->file;
   bitmap log = {0};
-  wal_pending(c, pages, &log);
-  int rc = log.all ? SQLITE_NOMEM : SQLITE_OK;
+  int rc = SQLITE_OK;
   for (uint64_t id = 0; rc == SQLITE_OK && id < pages; id++) {
     page_row *r = rows_add(out);
     if (r == NULL) {
@@ -269,7 +275,7 @@ static int pages_fill_all(conn *c, uint64_t pages, uint8_t *buf, rows *out)
     }
     page_fill(s, id, buf, r);
     if (r->status != PAGEDB_OK && r->status < STATUS_PLAIN)
-      page_fill_bad(s, &log, id, buf, r);
+      rc = page_fill_bad(c, &log, pages, id, buf, r);
   }
   bitmap_clear(&log);
   return rc;

@@ -353,6 +353,7 @@ static int stamp_locked(conn *c, int adopt, char **message)
     err = io_sync(s, SQLITE_SYNC_NORMAL);
   if (err == PAGEDB_OK)
     err = stamp_page1(c, lsn);
+  shared_past_lsn(s, lsn);
   if (err == PAGEDB_OK && v.stale > 0)
     *message =
         sqlite3_mprintf("stamped; pages: %lld; changed since they got an "

@@ -125,6 +125,7 @@ typedef enum txn_kind {
 typedef struct txn {
   txn_kind kind;
   int joined;        /* a join, and no COMMIT_PHASETWO since */
+  int over;          /* the join found what there was at the start */
   int unjoined;      /* writes since the last join */
   int foreign;       /* a page had a tail that is neither zero nor ours */
   int replacing;     /* a stamped file got a page that cannot be stamped */
@@ -211,7 +212,8 @@ struct shared {
   _Atomic uint32_t page_size; /* 0: unknown, the file is empty or not ours */
   _Atomic uint64_t count;     /* durable pages, by page 1; 0: not known */
   _Atomic int wal;            /* page 1 on disk says journal mode WAL */
-  _Atomic uint64_t lsn;       /* newest known */
+  _Atomic uint64_t lsn;       /* newest known, or given to pages to come */
+  _Atomic uint64_t past_lsn;  /* newest that no page to come will have */
   fate *fate;
   _Atomic(pagedb_owner *) owner;
   struct pages *pages;     /* the owner's store */
@@ -423,8 +425,11 @@ void shared_sentence(const pagedb_fault *f, char *buf, size_t n);
 ** the log for itself, which sqlite3_log would cut off behind a long path. */
 int shared_refuse(shared *s, int code, const char *advice, const char *format,
                   ...);
+/* For pages that are about to be written; then one that a page in the file has;
+** then: no more pages will be written with it. */
 uint64_t shared_next_lsn(shared *s);
 void shared_saw_lsn(shared *s, uint64_t lsn);
+void shared_past_lsn(shared *s, uint64_t lsn);
 
 /* ------------------------------------------------------------------- io.c */
 

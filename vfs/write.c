@@ -77,12 +77,34 @@ static int vacuum_goes_on(const conn *c)
          strcmp(last, c->vacuum_schema) == 0;
 }
 
+static void txn_end(shared *s)
+{
+  shared_past_lsn(s, s->txn.lsn);
+  pthread_mutex_lock(&s->bits_lock);
+  bitmap_clear(&s->txn.written);
+  bitmap_clear(&s->txn.raw);
+  s->txn = (txn){0};
+  atomic_store(&s->unsure, 0);
+  atomic_store(&s->writer, NULL);
+  pthread_mutex_unlock(&s->bits_lock);
+}
+
+/* A transaction that was rolled back: in EXCLUSIVE locking mode nothing tells
+** that but its join. */
+static void end_what_is_over(conn *c)
+{
+  shared *s = c->file;
+  if (atomic_load(&s->writer) == c && s->txn.over)
+    txn_end(s);
+}
+
 static int txn_begin(conn *c, uint32_t n)
 {
   shared *s = c->file;
   txn *t = &s->txn;
   int err = PAGEDB_OK;
   size_t got;
+  end_what_is_over(c);
   if (atomic_load(&s->writer) == c)
     return PAGEDB_OK;
   /* A VACUUM that failed before its first write ends like that. */
@@ -118,17 +140,6 @@ static int txn_begin(conn *c, uint32_t n)
   return PAGEDB_OK;
 }
 
-static void txn_end(shared *s)
-{
-  pthread_mutex_lock(&s->bits_lock);
-  bitmap_clear(&s->txn.written);
-  bitmap_clear(&s->txn.raw);
-  s->txn = (txn){0};
-  atomic_store(&s->unsure, 0);
-  atomic_store(&s->writer, NULL);
-  pthread_mutex_unlock(&s->bits_lock);
-}
-
 void txn_overwrite(conn *c)
 {
   shared *s = c->file;
@@ -141,11 +152,8 @@ void txn_overwrite(conn *c)
 
 void txn_vacuum(conn *c)
 {
-  shared *s = c->file;
-  /* It has not written yet. What there still is was rolled back in EXCLUSIVE
-  ** locking mode, where nothing else tells that it is over. */
-  if (atomic_load(&s->writer) == c && s->txn.joined && !s->txn.unjoined)
-    txn_end(s);
+  /* It has not written yet. */
+  end_what_is_over(c);
   c->vacuum_schemas =
       count_schemas(c, c->vacuum_schema, sizeof c->vacuum_schema);
   txn_overwrite(c);
@@ -212,7 +220,7 @@ void txn_committed(conn *c)
   if (atomic_load(&s->writer) == c) {
     if (s->txn.guard_later)
       set_guard(c);
-    if (s->txn.unguard_later)
+    if (s->txn.unguard_later || atomic_load(&s->guard_is_left))
       unset_guard(c);
     txn_end(s);
   }
@@ -420,8 +428,7 @@ static int back_to_the_start(const conn *c)
   int err = PAGEDB_OK;
   if (!t->joined)
     return PAGEDB_OK;
-  /* In EXCLUSIVE locking mode nothing tells that a rollback is over: what was
-  ** written before the join is no business of what comes now. */
+  /* What was written before the join is no business of what comes now. */
   if (!t->unjoined) {
     pthread_mutex_lock(&s->bits_lock);
     bitmap_clear(&t->written);
