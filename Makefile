@@ -398,12 +398,14 @@ bench-pcache: $(BENCHP)
 bench-scan: $(BENCHS)
 	$(BENCHS) $(OUT)
 
-# Of the full size; RESUME=1 takes what `make bench SIZE=full` has measured already.
+# Of the full size, or DOCS_SIZE=small; RESUME=1 takes what `make bench` of that size has
+# measured already.
+DOCS_SIZE ?= full
 bench-docs: $(BENCHC) $(BENCHP)
 	@mkdir -p build/bench/docs
-	$(MAKE) bench SIZE=full
-	python3 bench/sql/report.py plots build/bench/full.json docs
-	python3 bench/sql/report.py markdown build/bench/full.json >build/bench/docs/sql.md
+	$(MAKE) bench SIZE=$(DOCS_SIZE)
+	python3 bench/sql/report.py plots build/bench/$(DOCS_SIZE).json docs
+	python3 bench/sql/report.py markdown build/bench/$(DOCS_SIZE).json >build/bench/docs/sql.md
 	$(MAKE) -s --no-print-directory bench-syscalls >build/bench/docs/syscalls.md
 	$(MAKE) -s --no-print-directory bench-trace >build/bench/docs/trace.md
 	$(BENCHC) >build/bench/docs/core.md
@@ -412,7 +414,7 @@ bench-docs: $(BENCHC) $(BENCHP)
 	  bench/benchmarks.syscalls.md build/bench/docs/syscalls.md \
 	  bench/benchmarks.trace.md build/bench/docs/trace.md \
 	  bench/benchmarks.core.md build/bench/docs/core.md >docs/benchmarks.md
-	cp build/bench/full.json docs/benchmarks.json
+	cp build/bench/$(DOCS_SIZE).json docs/benchmarks.json
 
 # -------------------------------------------------------------- housekeeping
 
