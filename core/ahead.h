@@ -51,6 +51,13 @@ unsigned ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
 void ahead_end(pagedb_owner *o, ahead_page *a, unsigned n,
                int (*still)(void *arg, const ahead_page *), void *arg);
 
+/*
+** A page whose content is at hand enters the pool, if it is not there and a frame is
+** to be had as for reading ahead; as one that nobody used yet. The caller has seen to
+** it that nobody else changes the page meanwhile.
+*/
+void ahead_offer(pagedb_owner *o, uint64_t id, const void *page, uint64_t lsn);
+
 /* Bring the page's bytes near the processor, if it is in the pool. A hint: nothing
 ** is pinned. */
 void ahead_lines(pagedb_session *s, pagedb_owner *o, uint64_t id);

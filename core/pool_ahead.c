@@ -6,6 +6,7 @@
 ** pool its bytes.
 */
 #include <stdlib.h>
+#include <string.h>
 
 #include "ahead.h"
 #include "pool_int.h"
@@ -90,7 +91,7 @@ unsigned ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
 }
 
 /* Under the lock: the page is in the pool from here on. 0: no memory. */
-static int publish(pagedb_owner *o, const ahead_page *a)
+static int publish(pagedb_owner *o, const ahead_page *a, uint64_t bits)
 {
   pagedb_pool *p = o->pool;
   frame *f = a->frame;
@@ -105,11 +106,22 @@ static int publish(pagedb_owner *o, const ahead_page *a)
   o->resident++;
   frame_enter(p, f);
   table_fill(e, a->page,
-             PTE_PRESENT | PTE_ACCESSED | PTE_AHEAD |
-                 (uint64_t)a->epoch * PTE_EPOCH_ONE |
+             PTE_PRESENT | bits | (uint64_t)a->epoch * PTE_EPOCH_ONE |
                  (uint64_t)f->loc << PTE_LOC_SHIFT);
-  p->stats.pages_read++;
   return 1;
+}
+
+/* Under the lock: the frame is given back, as a page or empty. */
+static int give_back(pagedb_owner *o, const ahead_page *a, int good,
+                     uint64_t bits)
+{
+  o->pool->ahead_bytes -= (uint64_t)1 << o->class;
+  o->ahead--;
+  if (good && a->epoch == epoch_of(o) && is_absent(o, a->page) &&
+      publish(o, a, bits))
+    return 1;
+  frame_put(o->pool, a->frame);
+  return 0;
 }
 
 void ahead_end(pagedb_owner *o, ahead_page *a, unsigned n,
@@ -118,14 +130,27 @@ void ahead_end(pagedb_owner *o, ahead_page *a, unsigned n,
   pagedb_pool *p = o->pool;
   pthread_mutex_lock(&p->lock);
   for (unsigned i = 0; i < n; i++) {
-    p->ahead_bytes -= (uint64_t)1 << o->class;
-    o->ahead--;
-    if (a[i].good && a[i].epoch == epoch_of(o) && is_absent(o, a[i].page) &&
-        still(arg, &a[i]) && publish(o, &a[i]))
-      continue;
-    p->stats.ahead_wasted++;
-    frame_put(p, a[i].frame);
+    if (give_back(o, &a[i], a[i].good && still(arg, &a[i]),
+                  PTE_ACCESSED | PTE_AHEAD))
+      p->stats.pages_read++;
+    else
+      p->stats.ahead_wasted++;
   }
+  pool_wake(p);
+  pthread_mutex_unlock(&p->lock);
+}
+
+void ahead_offer(pagedb_owner *o, uint64_t id, const void *page, uint64_t lsn)
+{
+  pagedb_pool *p = o->pool;
+  ahead_page a;
+  unsigned looked;
+  if (ahead_begin(o, &id, 1, &a, &looked) == 0)
+    return;
+  memcpy(a.data, page, (size_t)1 << o->class);
+  a.lsn = lsn;
+  pthread_mutex_lock(&p->lock);
+  give_back(o, &a, 1, 0);
   pool_wake(p);
   pthread_mutex_unlock(&p->lock);
 }

@@ -72,6 +72,35 @@ static void test_published(void **state)
   rig_close(&r);
 }
 
+/* A page that is at hand enters; one that is there stays as it is. */
+static void test_offered(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  uint8_t page[PAGE] = {0};
+  pagedb_pin pin;
+  fill(&r, 4);
+  get(r.session, r.owner, 1);
+  pagedb_pool_stats before = stats(r.pool);
+  put_le64(page + AT, 77);
+  ahead_offer(r.owner, 2, page, 9);
+  ahead_offer(r.owner, 1, page, 9);
+  ok(pagedb_fetch(r.session, r.owner, 2, &pin));
+  assert_int_equal(get_le64(pin.data + AT), 77);
+  assert_int_equal(pagedb_pin_lsn(&pin), 9);
+  assert_false(pin.first);
+  pagedb_unpin(&pin);
+  assert_int_equal(get(r.session, r.owner, 1), 1001);
+  pagedb_pool_stats now = stats(r.pool);
+  assert_int_equal(now.misses, before.misses);
+  assert_int_equal(now.pages_read, before.pages_read);
+  assert_int_equal(now.ahead_used, 0);
+  assert_int_equal(now.ahead_wasted, 0);
+  ok(pagedb_invalidate(r.owner));
+  assert_int_equal(get(r.session, r.owner, 2), 1002);
+  rig_close(&r);
+}
+
 static void drop_one(rig *r, const char *why, int (*meanwhile)(rig *),
                      int (*still)(void *, const ahead_page *), int good)
 {
@@ -184,9 +213,8 @@ static void test_spared(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_published),
-      cmocka_unit_test(test_dropped),
-      cmocka_unit_test(test_share),
+      cmocka_unit_test(test_published), cmocka_unit_test(test_offered),
+      cmocka_unit_test(test_dropped),   cmocka_unit_test(test_share),
       cmocka_unit_test(test_spared),
   };
   return RUN_WITH_BOTH_FENCES(tests);

@@ -5,10 +5,10 @@
 ** A checkpoint's xWrite is the only call of it whose result SQLite honours:
 ** CKPT_DONE's is ignored, and a partial checkpoint tells all processes right
 ** after it that the pages are in the file. So when xWrite returns OK, the page
-** is written: through the system's cache, at once, with its stamp. The frame
-** in the pool, if there is one, gets the content after that; no reader can be
-** using the page from the file at that time, for its snapshot has it in the
-** WAL.
+** is written: through the system's cache, at once, with its stamp. The pool gets
+** the content after that, since what was written lately is read soon; no reader
+** can be using the page from the file at that time, for its snapshot has it in
+** the WAL.
 **
 ** Power cut: the WAL was synced before the first page is written, and is
 ** restarted only after the xSync at the end. Until then every page written
@@ -177,7 +177,7 @@ static int ckpt_page(conn *c, const uint8_t *buf, uint32_t n, uint64_t id)
   if (id == 0)
     atomic_store(&s->guard_is_left, 0);
   atomic_fetch_add(&pagedb_globals.count.page_writes, 1);
-  frame_refresh(c, id, buf);
+  frame_refresh(c, id, buf, s->ckpt_lsn);
   state_grew(s, id == 0 ? buf + HEADER_CHANGE_COUNTER : NULL, (id + 1) * n);
   return PAGEDB_OK;
 }

@@ -588,8 +588,9 @@ void txn_vacuum(conn *c);
 /* Write dirty pages that stand in the way of bytes [off, off+n) and forget
 ** them. */
 int write_settle(conn *c, uint64_t off, uint64_t n);
-/* Copy a page into the frame that has it, if one does. */
-void frame_refresh(conn *c, uint64_t id, const void *page);
+/* The pool has the page as it was just written: in the frame that has it, or in one
+** that is to be had for nothing. */
+void frame_refresh(conn *c, uint64_t id, const void *page, uint64_t lsn);
 /* Bytes [off, off+n) through the system's cache, around the pool. */
 int write_through(conn *c, const void *buf, uint64_t n, uint64_t off);
 

@@ -26,6 +26,7 @@
 */
 #include <string.h>
 
+#include "../core/ahead.h"
 #include "vfs_int.h"
 
 /* ------------------------------------------------------- birth and its end */
@@ -313,10 +314,11 @@ static int into_resident(conn *c, uint64_t id, const void *buf, uint64_t lsn,
   return done;
 }
 
-void frame_refresh(conn *c, uint64_t id, const void *page)
+void frame_refresh(conn *c, uint64_t id, const void *page, uint64_t lsn)
 {
-  if (atomic_load(&c->file->owner) != NULL)
-    into_resident(c, id, page, 0, 0);
+  pagedb_owner *o = atomic_load(&c->file->owner);
+  if (o != NULL && !into_resident(c, id, page, lsn, 0))
+    ahead_offer(o, id, page, lsn);
 }
 
 /* The page goes to disk at once, in a copy: the pool has no room for it. */
