@@ -474,9 +474,10 @@ static int open_new_file(conversion *c)
 static int check_new_file(conversion *c)
 {
   int result = open_new_file(c);
+  if (result != GOOD)
+    return result;
   sqlite3_progress_handler(c->from, 20000, show_work, c);
-  if (result == GOOD)
-    result = check_content(c, c->from);
+  result = check_content(c, c->from);
   sqlite3_progress_handler(c->from, 0, NULL, NULL);
   return result == GOOD ? check_stamps(c->o, c->target) : result;
 }
