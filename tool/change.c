@@ -277,8 +277,8 @@ static int is_locked(int fd)
   return flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
-/* What an earlier one left goes, and nothing else; a folder that is empty is what
-** is left of one killed in its first or last step. 0 and errno: it stays;
+/* What an earlier one left goes, and nothing else; a folder that is empty is
+** what is left of one killed in its first or last step. 0 and errno: it stays;
 ** EWOULDBLOCK: a conversion works there. */
 static int clear_away(const conversion *c)
 {
@@ -294,9 +294,9 @@ static int clear_away(const conversion *c)
   return gone;
 }
 
-/* Locked before it says what it is. A conversion that looked between the two may
-** have deleted it as what was left of a killed one. Durable, so that a power cut
-** leaves the mark with what it is for. */
+/* Locked before it says what it is. A conversion that looked between the two
+** may have deleted it as what was left of a killed one. Durable, so that a
+** power cut leaves the mark with what it is for. */
 static int write_mark(conversion *c)
 {
   char path[sizeof c->folder + 64];
@@ -482,8 +482,8 @@ static int check_new_file(conversion *c)
   return result == GOOD ? check_stamps(c->o, c->target) : result;
 }
 
-/* What was checked by its name, and what is locked, are still what the names say.
-*/
+/* What was checked by its name, and what is locked, are still what the names
+** say. */
 static int check_names(const conversion *c)
 {
   if (has_moved(c->db))

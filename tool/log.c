@@ -1,18 +1,18 @@
 /*
-** log.c - what the write-ahead log of a database holds, for those who look at the
-** database without SQLite. It takes no locks, and sees one moment.
+** log.c - what the write-ahead log of a database holds, for those who look at
+** the database without SQLite. It takes no locks, and sees one moment.
 **
 ** A frame counts as SQLite's recovery would count it (file format, section 4):
 ** salts and checksum chain are right, and a commit frame stands at its end or
 ** behind it.
 **
-** A page is in the log when the next reader takes it from there. While nobody has
-** the database open that holds for all frames that count: the next one to open it
-** makes a new wal-index, in which no frame is written back. While others have it
-** open their wal-index says how many frames are written back; those are read from
-** the database. Where that wal-index cannot be judged, or is memory of a process
-** with locking_mode=EXCLUSIVE, nobody can tell: the log has a copy, and no more is
-** said.
+** A page is in the log when the next reader takes it from there. While nobody
+** has the database open that holds for all frames that count: the next one to
+** open it makes a new wal-index, in which no frame is written back. While
+** others have it open their wal-index says how many frames are written back;
+** those are read from the database. Where that wal-index cannot be judged, or
+** is memory of a process with locking_mode=EXCLUSIVE, nobody can tell: the log
+** has a copy, and no more is said.
 */
 #define _DEFAULT_SOURCE
 #include <fcntl.h>
@@ -154,8 +154,8 @@ static int index_read(const options *o, uint8_t index[INDEX_USED])
          sum[0] == get_native(index + 40) && sum[1] == get_native(index + 44);
 }
 
-/* How many frames of this log are written back, by the wal-index; all, if it does
-** not say. */
+/* How many frames of this log are written back, by the wal-index; all, if it
+** does not say. */
 static uint64_t index_backfill(const options *o, const frames *l)
 {
   uint8_t index[INDEX_USED] = {0};
