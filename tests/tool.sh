@@ -148,6 +148,107 @@ for how in unstamp "stamp --adopt"; do
 done
 exec 9>&-
 wait
+# In the log is what the next reader takes from there: no frame of a transaction that
+# was never committed, none that is written back, none behind one that is damaged.
+at_work() { # SQL: page-db has waited.db open, and stays
+  rm -f waited.db*
+  ours waited.db "PRAGMA page_size=4096; CREATE TABLE t(a); PRAGMA journal_mode=WAL;
+    INSERT INTO t SELECT randomblob(900) FROM (WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n
+    WHERE x<300) SELECT x FROM n)" >/dev/null
+  : >waited.out
+  # No shell between: $! is who is killed.
+  sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open waited.db" :memory: <hold >waited.out 2>&1 9>&- &
+  worker=$!
+  exec 9>hold
+  echo "PRAGMA wal_autocheckpoint=0; $1; SELECT 'ready';" >&9
+  wait_for grep -q ready waited.out
+  flip waited.db 160000 # in page 40
+}
+die() {
+  kill -KILL $worker
+  wait $worker 2>/dev/null
+  exec 9>&-
+}
+lacks() { ! grep -q "$1"; }
+reads() { ours waited.db "SELECT 'sum', sum(length(a)) FROM t" 2>&1; }
+said() { # WHAT CODE TEXT NOT STATUS: of page 40
+  local out
+  out=$("$tool" check waited.db 2>&1)
+  check "$1: exit code" [ $? = "$2" ]
+  check "$1: $out" grep -q "$3" <<<"$out"
+  check "$1: not $4: $out" lacks "$4" <<<"$out"
+  out=$("$tool" pages waited.db | grep '^ *40 ')
+  check "$1: $out" grep -q "^ *40  $5 " <<<"$out"
+}
+at_work "PRAGMA cache_size=5; BEGIN; UPDATE t SET a=randomblob(900)"
+check "frames without a commit" [ "$(stat -c %s waited.db-wal)" -gt 100000 ]
+said "no commit, at work" 1 "^page 40: .* does not match" "has a copy" "bad crc"
+die
+said "no commit, killed" 1 "^page 40: .* does not match" "has a copy" "bad crc"
+check "no commit, killed" eval '! reads | grep -q "sum|"'
+
+at_work "UPDATE t SET a=randomblob(900)"
+said "committed" 0 "newer versions: 1" "^page 40" "in log"
+check "committed: is read" grep -q "sum|270000" <<<"$(reads)"
+for at in 0 12 32 50; do # a copy of its head, the copies' sum: nobody can tell
+  flip waited.db-shm $at
+  said "committed, wal-index flipped at $at" 1 "^page 40: .*the log has a copy" "newer versions" "bad crc"
+  flip waited.db-shm $at
+done
+for at in 8 40; do # the same in both copies
+  flip waited.db-shm $at && flip waited.db-shm $((at + 48))
+  said "committed, wal-index with a wrong sum at $at" 1 "^page 40: .*the log has a copy" "newer versions" "bad crc"
+  flip waited.db-shm $at && flip waited.db-shm $((at + 48))
+done
+mv waited.db-shm aside
+said "committed, no wal-index" 1 "^page 40: .*the log has a copy" "newer versions" "bad crc"
+json -1 check waited.db
+mv aside waited.db-shm
+said "committed, wal-index again" 0 "newer versions: 1" "^page 40" "in log"
+die
+rm waited.db-shm
+said "committed, killed" 0 "newer versions: 1" "^page 40" "in log"
+cp waited.db-wal log
+for at in 3 7 10 20 24 36 40 48 1000; do # of the log, of its first frame
+  flip waited.db-wal $at
+  said "log flipped at $at" 1 "^page 40: .* does not match" "has a copy" "bad crc"
+  cp log waited.db-wal
+done
+python3 - <<'PY'
+import struct
+log = bytearray(open("log", "rb").read())
+struct.pack_into(">I", log, 0, 0x377f0683)
+a = b = 0
+def add(p):
+    global a, b
+    for x, y in struct.iter_unpack(">II", p):
+        a = (a + x + b) & 0xffffffff
+        b = (b + y + a) & 0xffffffff
+add(log[:24])
+struct.pack_into(">II", log, 24, a, b)
+for at in range(32, len(log), 4120):
+    add(log[at:at + 8])
+    add(log[at + 24:at + 4120])
+    struct.pack_into(">II", log, at + 16, a, b)
+open("waited.db-wal", "wb").write(log)
+PY
+said "a log with big-endian sums" 0 "newer versions: 1" "^page 40" "in log"
+check "a log with big-endian sums: is read" grep -q "sum|270000" <<<"$(reads)"
+
+at_work "UPDATE t SET a=randomblob(900); PRAGMA wal_checkpoint(PASSIVE)"
+said "written back" 1 "^page 40: .*the log has a copy" "newer versions" "bad crc"
+check "written back: is not read" eval '! reads | grep -q "sum|"'
+json -1 check waited.db
+echo "UPDATE t SET a=randomblob(900) WHERE rowid BETWEEN 250 AND 300; SELECT 'again';" >&9
+wait_for grep -q again waited.out
+said "another log begun" 1 "^page 40: .* does not match" "newer versions" "bad crc"
+die
+at_work "UPDATE t SET a=randomblob(900); PRAGMA wal_checkpoint(PASSIVE)"
+die
+said "written back, killed" 0 "newer versions: 1" "^page 40" "in log"
+check "written back, killed: is read" grep -q "sum|270000" <<<"$(reads)"
+rm -f waited.db*
+
 cp plain.db torn.db
 printf 'a journal' >torn.db-journal
 expect 0 "cut short" info torn.db
@@ -229,8 +330,23 @@ check "twice.db: nothing is left" eval '! left twice.db'
 mkdir left.db.pagedb-convert && : >left.db.pagedb-convert/made-by-pagedb-convert
 expect 0 "converted" convert left.db
 check "left.db: nothing is left" eval '! left left.db'
-mkdir left.db.pagedb-convert && : >left.db.pagedb-convert/made-by-pagedb-convert
-echo junk >left.db.pagedb-convert/new.db
+mark=left.db.pagedb-convert/made-by-pagedb-convert
+mkdir left.db.pagedb-convert && printf '`pagedb convert` works' >$mark
+echo mine >left.db.pagedb-convert/new.db # a part of the mark says nothing of more
+expect 0 "stamped already" convert left.db
+check "left.db.pagedb-convert/ stays" [ "$(cat left.db.pagedb-convert/new.db)" = mine ]
+echo '`pagedb convert` works here; cut short, the next one deletes this folder.' >$mark
+# Another one works there: it has the mark locked.
+exec 8<$mark
+flock -n 8
+expect 0 "stamped already" convert left.db
+check "left.db.pagedb-convert/ is at work" [ -e left.db.pagedb-convert/new.db ]
+mv left.db away.db && cp before left.db
+expect 2 "another conversion works in" convert left.db
+check "left.db.pagedb-convert/ is at work still" [ -e left.db.pagedb-convert/new.db ]
+check "left.db is untouched" cmp -s before left.db
+exec 8<&-
+mv away.db left.db
 expect 0 "stamped already" convert left.db
 check "left.db: nothing is left" eval '! left left.db'
 sqlite3 big.db "CREATE TABLE t(a); INSERT INTO t SELECT randomblob(1000) FROM
@@ -248,10 +364,42 @@ done
 check "stop.db: exit code $code" [ $code = 2 ]
 check "stop.db: says why" grep -q interrupted stop.out
 check "stop.db is untouched" cmp -s big.db stop.db
+# While one is at work the file gets another name, and a new one gets the old name;
+# and the new file becomes a link.
+larger() { [ "$(stat -c %s "$1" 2>/dev/null || echo 0)" -gt "$2" ] || ! kill -0 $! 2>/dev/null; }
+stopped() { # at work
+  for try in 1 2 3 4 5; do # it may be done before
+    rm -rf stop.db* && cp big.db stop.db
+    "$tool" convert stop.db >stop.out 2>&1 &
+    wait_for larger stop.db.pagedb-convert/new.db 1000000
+    kill -STOP $! 2>/dev/null
+    [ -e stop.db.pagedb-convert/new.db ] && ! [ -s stop.db-journal ] && return
+    kill -CONT $! 2>/dev/null
+    wait $!
+  done
+}
+stopped
+mv stop.db moved.db && cp before stop.db
+expect 2 "another conversion works in" convert stop.db
+kill -CONT $!
+wait $!
+check "moved.db: exit code" [ $? = 2 ]
+check "moved.db: says why: $(cat stop.out)" grep -q "moved meanwhile" stop.out
+check "moved.db is untouched" cmp -s big.db moved.db
+check "stop.db is untouched" cmp -s before stop.db
+check "moved.db: nothing is left" eval '! left stop.db'
+stopped
+cp stop.db.pagedb-convert/new.db elsewhere.db
+ln -sf ../elsewhere.db stop.db.pagedb-convert/new.db
+kill -CONT $!
+wait $!
+check "a link for the new file: exit code" [ $? = 2 ]
+check "a link for the new file: $(cat stop.out)" grep -qE "cannot open .*new.db|new.db was moved" stop.out
+check "stop.db is untouched" cmp -s big.db stop.db
+rm -rf moved.db elsewhere.db stop.db*
 # Killed at any time it has its content and its journal mode; the next conversion
 # clears what is left away.
 sum=$(sqlite3 big.db .sha3sum)
-larger() { [ "$(stat -c %s "$1" 2>/dev/null || echo 0)" -gt "$2" ] || ! kill -0 $! 2>/dev/null; }
 killed() { # MODE WHEN...
   local mode=$1
   shift
@@ -274,28 +422,47 @@ for delay in 0.02 0.1 0.2 0.4; do
   killed delete sleep $delay
   killed wal sleep $delay
 done
-# Before every STEPth call that changes a file or a lock, until there is none left.
-killed_at() { # MODE STEP
-  sqlite3 every.db "PRAGMA journal_mode=$1" >/dev/null
-  sum=$(sqlite3 every.db .sha3sum)
-  for n in $(seq 1 "$2" 10000); do
-    cp every.db at.db
-    { PAGEDB_KILL_AT=$n LD_PRELOAD=$build/killpoint.so "$tool" convert at.db; } >/dev/null 2>&1 && break
-    # Each second one is left to the next conversion as it is.
-    if [ $((n / $2 % 2)) = 0 ]; then
-      check "every.db, $1, call $n" [ "$(sqlite3 at.db .sha3sum 'PRAGMA journal_mode')" = "$sum
+# Before the Nth call that changes a file or a lock; no: it has not so many.
+killed_before() { # MODE N PARITY
+  cp every.db at.db
+  { PAGEDB_KILL_AT=$2 LD_PRELOAD=$build/killpoint.so "$tool" convert at.db; } >/dev/null 2>&1 && return 1
+  # Each second one is left to the next conversion as it is.
+  if [ "$3" = 0 ]; then
+    check "every.db, $1, call $2" [ "$(sqlite3 at.db .sha3sum 'PRAGMA journal_mode')" = "$sum
 $1" ]
-    fi
-    expect 0 "stamped" convert at.db
-    expect 0 " 0 damaged" check at.db
-    check "every.db, $1, call $n: after it" \
-      [ "$(sqlite3 at.db .sha3sum 'PRAGMA journal_mode; PRAGMA integrity_check')" = "$sum
+  fi
+  find at.db.pagedb-convert* -printf '%y %f %s\n' 2>/dev/null | paste -sd, >>found
+  expect 0 "stamped" convert at.db
+  expect 0 " 0 damaged" check at.db
+  check "every.db, $1, call $2: after it" \
+    [ "$(sqlite3 at.db .sha3sum 'PRAGMA journal_mode; PRAGMA integrity_check')" = "$sum
 $1
 ok" ]
-    check "every.db, $1, call $n: nothing is left" eval '! left at.db'
-    rm -rf at.db*
+  check "every.db, $1, call $2: nothing is left" eval '! left at.db'
+  rm -rf at.db*
+}
+# Every STEPth call, until there is none left, and each of those around the folder's
+# beginning and end.
+killed_at() { # MODE STEP
+  local n
+  sqlite3 every.db "PRAGMA journal_mode=$1" >/dev/null
+  sum=$(sqlite3 every.db .sha3sum)
+  : >found
+  for n in $(seq 1 "$2" 10000); do
+    killed_before "$1" "$n" $((n / $2 % 2)) || break
   done
+  rm -rf at.db*
   check "every.db, $1: calls $n" [ "$n" -gt 100 ]
+  if [ "$2" -gt 1 ]; then
+    for at in $(seq 7 11) $(seq $((n - 20)) $((n - 1))); do
+      killed_before "$1" "$at" $((at % 2)) || break
+    done
+    rm -rf at.db*
+  fi
+  # Empty, with an empty mark, and with the mark alone, before and after.
+  check "every.db, $1: an empty folder" grep -qE '^d at.db.pagedb-convert [0-9]+$' found
+  check "every.db, $1: an empty mark" grep -q ',f made-by-pagedb-convert 0$' found
+  check "every.db, $1: a mark" grep -q 'convert [0-9]*,f made-by-pagedb-convert 74$' found
 }
 step=9
 [ "${PAGEDB_KILL_ROUNDS-}" = all ] && step=1

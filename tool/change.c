@@ -20,11 +20,14 @@
 **
 ** The new file is made in a folder of its own, next to the file that SQLite opens,
 ** whatever links lead there: no other file can be in its place. A conversion that
-** is killed leaves it. The next one clears it away once it has EXCLUSIVE on the
-** original, which means that nobody is at work there, and only if the folder has
-** the mark that it was made by a conversion, or is empty: what a user made stays.
+** is killed leaves it. The next one clears it away, and only if the folder has the
+** mark that it was made by a conversion, or is empty: what a user made stays. The
+** one that works there has the mark locked (flock) until its end, however it ends:
+** EXCLUSIVE on the original does not keep away a conversion of another file that
+** got the original's name meanwhile.
 */
 #define _DEFAULT_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -33,6 +36,7 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -169,7 +173,9 @@ typedef struct conversion {
   file_info info;
   char folder[PATH_MAX + 32];
   char target[PATH_MAX + 64]; /* in the folder */
+  int mark;                   /* open and locked while it is at work, or -1 */
   sqlite3 *db;
+  sqlite3 *from; /* the new file */
   int wal;
 } conversion;
 
@@ -221,58 +227,106 @@ static int delete_folder(const conversion *c)
   return rmdir(c->folder) == 0 || errno == ENOENT;
 }
 
-/* Whether a conversion made the folder. It may have been killed while it wrote the
-** mark. */
-static int has_mark(const conversion *c)
+/* Whether the mark is all that the folder has. */
+static int is_alone(const conversion *c)
 {
-  char path[sizeof c->folder + 64], text[sizeof mark_text + 1];
-  struct stat st;
-  if (lstat(c->folder, &st) != 0 || !S_ISDIR(st.st_mode))
+  int others = 0;
+  const struct dirent *e;
+  DIR *d = opendir(c->folder);
+  if (d == NULL)
     return 0;
-  snprintf(path, sizeof path, "%s/%s", c->folder, mark_name);
-  int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-  if (fd < 0)
-    return 0;
+  while ((e = readdir(d)) != NULL)
+    others += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+              strcmp(e->d_name, mark_name) != 0;
+  closedir(d);
+  return others == 0;
+}
+
+/* Whether what stands in the mark is a conversion's. Killed while it wrote the
+** mark, it left a part, and nothing else. */
+static int is_mark(const conversion *c, int fd)
+{
+  char text[sizeof mark_text + 1];
   ssize_t got = read(fd, text, sizeof text);
-  close(fd);
-  return got >= 0 && got < (ssize_t)sizeof mark_text &&
-         memcmp(text, mark_text, (size_t)got) == 0;
+  if (got < 0 || got >= (ssize_t)sizeof mark_text ||
+      memcmp(text, mark_text, (size_t)got) != 0)
+    return 0;
+  return got == (ssize_t)sizeof mark_text - 1 || is_alone(c);
 }
 
-/* What an earlier one left goes, and nothing else; a folder that is empty is what
-** is left of one killed in its first or last step. 0 and errno: it stays. */
-static int clear_away(const conversion *c)
-{
-  if (has_mark(c))
-    return delete_folder(c);
-  rmdir(c->folder);
-  return 1;
-}
-
-/* Durable, so that a power cut leaves the mark with what it is for. */
-static int write_mark(const conversion *c)
+/* The mark that is in the folder, open; -1: it has none. */
+static int open_mark(const conversion *c)
 {
   char path[sizeof c->folder + 64];
+  struct stat st;
+  if (lstat(c->folder, &st) != 0 || !S_ISDIR(st.st_mode))
+    return -1;
   snprintf(path, sizeof path, "%s/%s", c->folder, mark_name);
-  int fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
-  int ok = fd >= 0 &&
-           write(fd, mark_text, sizeof mark_text - 1) ==
-               (ssize_t)sizeof mark_text - 1 &&
-           fsync(fd) == 0;
-  int error = errno;
+  int fd = open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if (fd >= 0 && is_mark(c, fd))
+    return fd;
   if (fd >= 0)
     close(fd);
-  if (ok)
+  return -1;
+}
+
+/* Whether somebody else works in the folder of this mark. A file system without
+** such locks has nobody to say so. */
+static int is_locked(int fd)
+{
+  return flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
+/* What an earlier one left goes, and nothing else; a folder that is empty is
+** what is left of one killed in its first or last step. 0 and errno: it stays;
+** EWOULDBLOCK: a conversion works there. */
+static int clear_away(const conversion *c)
+{
+  int fd = open_mark(c);
+  if (fd < 0) {
+    rmdir(c->folder);
+    return 1;
+  }
+  int gone = !is_locked(fd) && delete_folder(c);
+  int error = errno;
+  close(fd);
+  errno = error;
+  return gone;
+}
+
+/* Locked before it says what it is. A conversion that looked between the two
+** may have deleted it as what was left of a killed one. Durable, so that a
+** power cut leaves the mark with what it is for. */
+static int write_mark(conversion *c)
+{
+  char path[sizeof c->folder + 64];
+  struct stat st;
+  snprintf(path, sizeof path, "%s/%s", c->folder, mark_name);
+  c->mark = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+  if (c->mark < 0) {
+    int error = errno;
+    rmdir(c->folder);
+    return complain(c->o, "cannot create %s: %s", path, strerror(error));
+  }
+  if (is_locked(c->mark) || fstat(c->mark, &st) != 0 || st.st_nlink == 0)
+    return complain(c->o, "another conversion took %s", c->folder);
+  if (write(c->mark, mark_text, sizeof mark_text - 1) ==
+          (ssize_t)sizeof mark_text - 1 &&
+      fsync(c->mark) == 0)
     return GOOD;
+  int error = errno;
   delete_folder(c);
   return complain(c->o, "cannot create %s: %s", path, strerror(error));
 }
 
 /* Nobody else can look into it. */
-static int make_folder(const conversion *c)
+static int make_folder(conversion *c)
 {
   if (!clear_away(c))
-    return complain(c->o, "cannot delete %s: %s", c->folder, strerror(errno));
+    return errno == EWOULDBLOCK
+               ? complain(c->o, "another conversion works in %s", c->folder)
+               : complain(c->o, "cannot delete %s: %s", c->folder,
+                          strerror(errno));
   if (mkdir(c->folder, 0700) == 0)
     return write_mark(c);
   if (errno == EEXIST)
@@ -300,6 +354,15 @@ static int enough_room(const conversion *c)
   return 0;
 }
 
+/* Whether the file has another name now, or none, or nobody can tell. */
+static int has_moved(sqlite3 *db)
+{
+  int moved = 0;
+  return sqlite3_file_control(db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) !=
+             SQLITE_OK ||
+         moved;
+}
+
 /*
 ** Nobody else, no hot journal, and the file that has the name. Asked for before
 ** the first look at the database, EXCLUSIVE keeps everybody out in WAL mode, too;
@@ -308,16 +371,13 @@ static int enough_room(const conversion *c)
 static int take_it(conversion *c)
 {
   char mode[32];
-  int moved = 0;
   int rc = sqlite3_exec(
       c->db, "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT", NULL,
       NULL, NULL);
   if (rc == SQLITE_OK)
     rc = query(c->db, "PRAGMA journal_mode", mode, sizeof mode);
   c->wal = rc == SQLITE_OK && strcmp(mode, "wal") == 0;
-  if (rc == SQLITE_OK)
-    rc = sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-  if (rc == SQLITE_OK && moved)
+  if (rc == SQLITE_OK && has_moved(c->db))
     return complain(c->o, "another file was put in its place meanwhile");
   if (rc == SQLITE_OK)
     return GOOD;
@@ -400,31 +460,51 @@ static int check_content(conversion *c, sqlite3 *db)
   return GOOD;
 }
 
+/* Opened once: what was compared is what is written back. */
+static int open_new_file(conversion *c)
+{
+  int rc =
+      sqlite3_open_v2(c->target, &c->from,
+                      SQLITE_OPEN_READONLY | SQLITE_OPEN_NOFOLLOW, "pagedb");
+  return rc == SQLITE_OK ? GOOD
+                         : complain(c->o, "cannot open %s: %s", c->target,
+                                    sqlite3_errstr(rc));
+}
+
 static int check_new_file(conversion *c)
 {
-  sqlite3 *db = NULL;
-  int rc = sqlite3_open_v2(c->target, &db, SQLITE_OPEN_READWRITE, "pagedb");
-  sqlite3_progress_handler(db, 20000, show_work, c);
-  int result = rc == SQLITE_OK ? check_content(c, db)
-                               : complain(c->o, "cannot open %s: %s", c->target,
-                                          sqlite3_errstr(rc));
-  sqlite3_close(db);
+  int result = open_new_file(c);
+  if (result != GOOD)
+    return result;
+  sqlite3_progress_handler(c->from, 20000, show_work, c);
+  result = check_content(c, c->from);
+  sqlite3_progress_handler(c->from, 0, NULL, NULL);
   return result == GOOD ? check_stamps(c->o, c->target) : result;
+}
+
+/* What was checked by its name, and what is locked, are still what the names
+** say. */
+static int check_names(const conversion *c)
+{
+  if (has_moved(c->db))
+    return complain(c->o, "it was moved meanwhile: nothing was changed");
+  if (has_moved(c->from))
+    return complain(c->o, "%s was moved meanwhile: nothing was changed",
+                    c->target);
+  return GOOD;
 }
 
 /* The new file's pages over the original's, and nothing of it in the file before
 ** all of it is in the journal. */
 static int write_back(conversion *c)
 {
-  sqlite3 *from = NULL;
   sqlite3_int64 bytes = (sqlite3_int64)c->info.bytes;
-  int rc = sqlite3_open_v2(c->target, &from, SQLITE_OPEN_READONLY, "pagedb");
+  int rc = SQLITE_ERROR;
   /* As VACUUM tells it: the file is written anew, and may become stamped. The
   ** platform's VFS, which is asked as well, does not know it. */
-  if (rc == SQLITE_OK && !c->wal)
+  if (!c->wal)
     sqlite3_file_control(c->db, "main", SQLITE_FCNTL_OVERWRITE, &bytes);
-  sqlite3_backup *b =
-      rc == SQLITE_OK ? sqlite3_backup_init(c->db, "main", from, "main") : NULL;
+  sqlite3_backup *b = sqlite3_backup_init(c->db, "main", c->from, "main");
   while (b != NULL && !interrupted &&
          (rc = sqlite3_backup_step(b, 1000)) == SQLITE_OK) {
     int all = sqlite3_backup_pagecount(b);
@@ -434,14 +514,12 @@ static int write_back(conversion *c)
   int done = rc == SQLITE_DONE;
   int end = b == NULL ? SQLITE_ERROR : sqlite3_backup_finish(b);
   const char *error =
-      rc == SQLITE_OK || done ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc);
-  int result = GOOD;
+      b == NULL || done ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc);
   if (interrupted && !done)
-    result = complain(c->o, "interrupted");
-  else if (!done || end != SQLITE_OK)
-    result = complain(c->o, "cannot be written: %s: it is as it was", error);
-  sqlite3_close(from);
-  return result;
+    return complain(c->o, "interrupted");
+  if (!done || end != SQLITE_OK)
+    return complain(c->o, "cannot be written: %s: it is as it was", error);
+  return GOOD;
 }
 
 /* What SQLite does not know here, the application that made it does. */
@@ -494,7 +572,10 @@ static int convert_in_folder(conversion *c)
   if (rc == GOOD && interrupted)
     rc = complain(c->o, "interrupted");
   if (rc == GOOD)
+    rc = check_names(c);
+  if (rc == GOOD)
     rc = write_back(c);
+  sqlite3_close(c->from);
   return rc == GOOD && c->wal ? stamp_in_wal_mode(c) : rc;
 }
 
@@ -525,7 +606,7 @@ static int name_folder(conversion *c)
 
 int cmd_convert(const options *o)
 {
-  conversion c = {.o = o};
+  conversion c = {.o = o, .mark = -1};
   if (file_look(o, &c.info) != GOOD)
     return FAILED;
   if (c.info.type != FILE_DATABASE)
@@ -538,7 +619,7 @@ int cmd_convert(const options *o)
     /* The one that did it may have been killed before it cleared away. */
     if (name_folder(&c) != GOOD)
       return FAILED;
-    if (!clear_away(&c))
+    if (!clear_away(&c) && errno != EWOULDBLOCK)
       return complain(o, "stamped already, but %s cannot be deleted: %s",
                       c.folder, strerror(errno));
     return say(o, "stamped already");
@@ -555,6 +636,8 @@ int cmd_convert(const options *o)
     return FAILED;
   catch_signals();
   int rc = convert(&c);
+  if (c.mark >= 0)
+    close(c.mark);
   /* To look at the file before would drop the locks of this connection. */
   sqlite3_close(c.db);
   if (rc == GOOD)

@@ -44,73 +44,6 @@ static const char *state_name(const file_info *info)
 
 /* ----------------------------------------------------- log and journal */
 
-typedef struct wal_log {
-  log_sum sum;
-  uint8_t *bit;   /* pages that it has */
-  uint64_t limit; /* ids below it are in `bit` */
-} wal_log;
-
-static int read_at(os_file *f, void *buf, size_t n, uint64_t off)
-{
-  size_t got = 0;
-  os_iov iov = {buf, n};
-  return os_readv(f, &iov, 1, off, &got) == PAGEDB_OK && got == n;
-}
-
-/* The file next to the database: SQLite puts it next to the file itself, not to
-** a link. NULL: there is none. */
-static os_file *open_beside(const options *o, const char *suffix)
-{
-  char name[PATH_MAX + 16];
-  os_file *f;
-  if (realpath(o->path, name) == NULL)
-    return NULL;
-  strcat(name, suffix);
-  return os_open(name, OS_OPEN_READONLY, &f, NULL) == PAGEDB_OK ? f : NULL;
-}
-
-static void note_frame(wal_log *log, const file_info *info,
-                       const uint8_t *frame)
-{
-  uint64_t id = (uint64_t)get_be32(frame) - 1;
-  uint64_t pages = get_be32(frame + 4); /* 0: this frame is no commit */
-  if (pages != 0)
-    log->sum.only = pages > info->in_file ? pages - info->in_file : 0;
-  if (id >= log->limit || (log->bit[id / 8] >> id % 8 & 1) != 0)
-    return;
-  log->bit[id / 8] |= (uint8_t)(1 << id % 8);
-  log->sum.also += id < info->in_file;
-}
-
-/* What the frames with the salts of the log's header say. */
-static void log_read(const options *o, const file_info *info, wal_log *log)
-{
-  uint8_t head[32], frame[24];
-  uint64_t bytes = 0;
-  *log = (wal_log){0};
-  os_file *f = info->wal ? open_beside(o, "-wal") : NULL;
-  if (f == NULL)
-    return;
-  os_size(f, &bytes);
-  /* Pages behind the file's end that the log does not have are missing. */
-  log->limit = info->in_file + bytes / info->page_size;
-  log->bit = calloc(log->limit / 8 + 1, 1);
-  if (log->bit != NULL && read_at(f, head, sizeof head, 0))
-    for (uint64_t at = sizeof head; read_at(f, frame, sizeof frame, at);
-         at += sizeof frame + info->page_size) {
-      if (memcmp(frame + 8, head + 16, 8) != 0)
-        break;
-      note_frame(log, info, frame);
-    }
-  os_close(f);
-}
-
-static int log_has(const wal_log *log, uint64_t id)
-{
-  return log->bit != NULL && id < log->limit &&
-         (log->bit[id / 8] >> id % 8 & 1) != 0;
-}
-
 /* A journal that is done with is empty, or begins with zeroes. */
 static int has_journal(const options *o)
 {
@@ -204,7 +137,7 @@ int cmd_info(const options *o)
     info_json(o, &i, &log.sum);
   else
     info_lines(o, &i, &log.sum);
-  free(log.bit);
+  log_free(&log);
   return GOOD;
 }
 
@@ -221,7 +154,7 @@ static int note_bad(verdict *v, const bad_page *b)
     v->room = room;
   }
   v->bad[v->nbad++] = *b;
-  v->in_log += b->in_log ? b->count : 0;
+  v->in_log += b->log == LOG_NEWER ? b->count : 0;
   return PAGEDB_OK;
 }
 
@@ -321,9 +254,9 @@ static int note_missing(const file_info *info, const wal_log *log, verdict *v)
   uint64_t id = v->walked;
   while (id < info->pages && err == PAGEDB_OK) {
     bad_page b = {.id = id, .count = 1, .err = PAGEDB_ESHORT};
-    b.in_log = log_has(log, id);
-    while (!b.in_log && id + b.count < info->pages &&
-           !log_has(log, id + b.count))
+    b.log = log_has(log, id);
+    while (b.log != LOG_NEWER && id + b.count < info->pages &&
+           log_has(log, id + b.count) == b.log)
       b.count = id + b.count < log->limit ? b.count + 1 : info->pages - id;
     v->pages += b.count;
     err = note_bad(v, &b);
@@ -348,7 +281,7 @@ static int verify_pages(const options *o, const file_info *info, pagedb_file *f,
   else if (err == PAGEDB_OK)
     err = note_missing(info, &log, v);
   v->log = log.sum;
-  free(log.bit);
+  log_free(&log);
   return err;
 }
 
@@ -443,9 +376,10 @@ static void bad_json(const file_info *info, const page_map *m,
   if (b->count > 1)
     printf(",\"last\":%" PRIu64, shown(info, b->id) + b->count - 1);
   printf(",\"status\":\"%s\",\"found\":%" PRIu64 ",\"expected\":%" PRIu64
-         ",\"in_log\":%s,\"type\":\"%s\",\"object\":",
+         ",\"in_log\":%s,\"log_copy\":%s,\"type\":\"%s\",\"object\":",
          fault_status(b->err), b->found, b->expected,
-         b->in_log ? "true" : "false", kind_of(m, b->id));
+         b->log == LOG_NEWER ? "true" : "false",
+         b->log == LOG_COPY ? "true" : "false", kind_of(m, b->id));
   json_string(stdout, object_of(m, b->id));
   printf("}");
 }
@@ -453,11 +387,12 @@ static void bad_json(const file_info *info, const page_map *m,
 static void bad_line(const file_info *info, const page_map *m,
                      const bad_page *b)
 {
+  const char *copy = b->log == LOG_COPY ? "; the log has a copy" : "";
   if (b->count > 1) {
     printf("pages %" PRIu64 " to %" PRIu64
            ": not in the file, which is shorter "
-           "than page 1 says\n",
-           shown(info, b->id), shown(info, b->id) + b->count - 1);
+           "than page 1 says%s\n",
+           shown(info, b->id), shown(info, b->id) + b->count - 1, copy);
     return;
   }
   printf("page %" PRIu64 ": %s", shown(info, b->id),
@@ -469,18 +404,16 @@ static void bad_line(const file_info *info, const page_map *m,
     plain_text(stdout, object_of(m, b->id));
     printf(")");
   }
-  if (b->in_log)
-    printf(": in the log, nothing is lost; a checkpoint writes it");
-  else if (is_mendable(m, b))
+  if (is_mendable(m, b))
     printf(": free, nothing is lost; pagedb stamp --adopt mends it");
-  printf("\n");
+  printf("%s\n", copy);
 }
 
 static uint64_t count_damaged(const verdict *v, const page_map *m)
 {
   uint64_t n = 0;
   for (size_t i = 0; i < v->nbad; i++)
-    if (!v->bad[i].in_log && !is_mendable(m, &v->bad[i]))
+    if (v->bad[i].log != LOG_NEWER && !is_mendable(m, &v->bad[i]))
       n += v->bad[i].count;
   return n;
 }
@@ -508,7 +441,7 @@ static void check_json(const options *o, const file_info *info,
 /* What else is to be said when page 1 is bad. */
 static void page1_lines(const file_info *info, const verdict *v)
 {
-  if (v->nbad == 0 || v->bad[0].id != 0 || v->bad[0].in_log ||
+  if (v->nbad == 0 || v->bad[0].id != 0 || v->bad[0].log == LOG_NEWER ||
       info->type == FILE_NATIVE)
     return;
   if (v->claimed > 0)
@@ -526,7 +459,7 @@ static void check_text(const options *o, const file_info *info,
                        const verdict *v, const page_map *m)
 {
   for (size_t i = 0; i < v->nbad; i++)
-    if (!v->bad[i].in_log)
+    if (v->bad[i].log != LOG_NEWER)
       bad_line(info, m, &v->bad[i]);
   page1_lines(info, v);
   if (v->in_log > 0)
@@ -599,7 +532,7 @@ static const char *status_of(const file_info *info, const bad_page *b,
   if (info->type == FILE_DATABASE && pagedb_is_lock_page(id, info->page_size))
     return "lock";
   if (b != NULL)
-    return b->in_log ? "in log" : fault_status(b->err);
+    return b->log == LOG_NEWER ? "in log" : fault_status(b->err);
   return stamped(info) ? "ok" : "plain";
 }
 

@@ -3,6 +3,7 @@
 **
 **   main.c    arguments, what kind of file it is, output helpers
 **   look.c    info, check, pages: read the file, change nothing
+**   log.c     which pages the write-ahead log holds
 **   change.c  stamp, unstamp, convert: through SQLite, under its locks
 */
 #ifndef TOOL_H
@@ -12,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "../core/os.h"
 #include "../core/pagedb.h"
 
 /* Exit codes. */
@@ -66,11 +68,34 @@ void json_string(FILE *f, const char *s);
 /* s for a terminal: control characters and what is no UTF-8 as \xNN. */
 void plain_text(FILE *f, const char *s);
 
-/* What the write-ahead log of a database has, by its frames' headers. */
+/* What the write-ahead log of a database has. */
 typedef struct log_sum {
   uint64_t also; /* pages that the file has, too, of the same age or older */
   uint64_t only; /* pages that are nowhere else */
 } log_sum;
+
+typedef enum log_state {
+  LOG_NOT,  /* not in the log */
+  LOG_COPY, /* there, and written back, or nobody can tell */
+  LOG_NEWER /* there, and read from there: the file's is not judged */
+} log_state;
+
+typedef struct wal_log {
+  log_sum sum;
+  uint8_t *copy, *newer; /* a bit for each page */
+  uint64_t limit;        /* ids below it are in them */
+} wal_log;
+
+/* All zero if there is no log. log_free gives back what log_read got. */
+void log_read(const options *o, const file_info *info, wal_log *log);
+void log_free(wal_log *log);
+log_state log_has(const wal_log *log, uint64_t id);
+
+/* The file next to the database: SQLite puts it next to the file itself, not to
+** a link. NULL: there is none. */
+os_file *open_beside(const options *o, const char *suffix);
+/* Whether all n bytes are there. */
+int read_at(os_file *f, void *buf, size_t n, uint64_t off);
 
 /* All pages of a file verified, deep. The caller owns *bad. */
 typedef struct bad_page {
@@ -78,7 +103,7 @@ typedef struct bad_page {
   uint64_t count; /* more than 1: this and its successors are not in the file */
   int err;
   uint64_t found, expected;
-  int in_log; /* the WAL has a newer version: not judged */
+  log_state log;
 } bad_page;
 
 typedef struct verdict {
