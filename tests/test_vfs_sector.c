@@ -19,7 +19,7 @@ enum { SECTOR = 4096, MOST_HANDLES = 64 };
 static int is_direct; /* this file system has Direct I/O */
 
 static os_file *direct[MOST_HANDLES];
-static unsigned transfers, unaligned;
+static _Atomic unsigned transfers, unaligned; /* large flushes have threads */
 
 int __real_os_make_direct(os_file *f, os_geometry *geo);
 int __wrap_os_make_direct(os_file *f, os_geometry *geo);

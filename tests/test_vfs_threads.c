@@ -242,8 +242,10 @@ static void test_one_copy_for_all(void **state)
   print_message("16 connections, a database of %d MiB: page-db %d MiB, stock "
                 "SQLite %d MiB\n",
                 (int)(pages / 256), (int)(ours / 1024), (int)(stock / 1024));
+#ifndef __SANITIZE_THREAD__ /* which keeps several bytes beside each of ours */
   /* One copy of the database, and at most an eighth for all else. */
   assert_true(ours < pages * 4 * 9 / 8 + 16 * 1024);
+#endif
   db_remove(path);
 }
 
