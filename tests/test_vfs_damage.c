@@ -393,9 +393,10 @@ static void test_damaged_page1(void **state)
   static const struct {
     uint64_t at;
     int mask;
-  } flips[] = {{18, 16}, {18, 32},  {18, 64}, {18, 128}, {20, 1},
-               {20, 2},  {20, 4},   {20, 8},  {20, 16},  {20, 32},
-               {20, 64}, {20, 128}, {27, 1},  {43, 1},   {3900, 1}};
+  } flips[] = {{0, 1},   {3, 1},    {15, 128}, {16, 1},   {17, 4},
+               {18, 16}, {18, 32},  {18, 64},  {18, 128}, {20, 1},
+               {20, 2},  {20, 4},   {20, 8},   {20, 16},  {20, 32},
+               {20, 64}, {20, 128}, {27, 1},   {43, 1},   {3900, 1}};
   const char *path = db_path("page1.db"), *sound = db_path("page1-sound.db");
   static const char *const journals[] = {"DELETE", "WAL"};
   for (int j = 0; j < 2; j++) {
@@ -417,6 +418,28 @@ static void test_damaged_page1(void **state)
       db_close(two);
     }
   }
+}
+
+/* Stock SQLite brings in a log that has page 1, page 2 and the last page, and
+** leaves most pages their records. */
+static void test_lost_guard_is_seen(void **state)
+{
+  (void)state;
+  const char *path = db_path("lost.db");
+  make(path, "WAL");
+  sqlite3 *db = db_open(path, "pagedb"), *stock = db_open(path, "unix");
+  get_int(stock, "SELECT count(*) FROM good");
+  run(db, "INSERT INTO bad SELECT id+1000, v FROM good; CREATE TABLE u(b); "
+          "INSERT INTO u VALUES(1),(2),(3)");
+  db_close(db);
+  get_int(stock, "SELECT count(*) FROM u");
+  db_close(stock);
+  db = db_open(path, "pagedb");
+  assert_int_equal(get_int(db, "SELECT count(*) FROM u"), 3);
+  assert_string_equal(get_text(db, "SELECT state FROM pagedb_files"), "plain");
+  assert_non_null(strstr(get_text(db, "SELECT last_error FROM pagedb_files"),
+                         "is plain, but was stamped"));
+  db_close(db);
 }
 
 static void test_required(void **state)
@@ -719,6 +742,7 @@ int main(void)
       cmocka_unit_test(test_we_recover),
       cmocka_unit_test(test_stock_backup),
       cmocka_unit_test(test_damaged_page1),
+      cmocka_unit_test(test_lost_guard_is_seen),
       cmocka_unit_test(test_required),
       cmocka_unit_test(test_cut_file),
       cmocka_unit_test(test_incomplete_replacement),

@@ -70,17 +70,36 @@ int read_record(shared *s, uint32_t size, uint64_t id, pagedb_record *r,
   return err;
 }
 
+/* A page 1 whose header is none may be a damaged one: its record tells its size. */
+static int size_by_record(shared *s, pagedb_record *r, uint32_t *size, int *has)
+{
+  int err = PAGEDB_OK;
+  *has = 0;
+  for (*size = 512; err == PAGEDB_OK && *size <= 65536; *size *= 2) {
+    err = read_record(s, *size, 0, r, has);
+    if (*has)
+      return err;
+  }
+  *size = 0;
+  return err;
+}
+
 int state_learn(shared *s, const header *h)
 {
   pagedb_record r = {0};
-  int has = 0;
-  int err = shared_set_page_size(s, h->valid ? h->page_size : 0);
-  if (err == PAGEDB_OK && h->valid && h->write_version > 2)
-    err = read_record(s, h->page_size, 0, &r, &has);
+  int has = 0, err = PAGEDB_OK;
+  uint32_t size = h->page_size;
+  if (!h->valid)
+    err = size_by_record(s, &r, &size, &has);
+  else if (h->write_version > 2)
+    err = read_record(s, size, 0, &r, &has);
+  if (err == PAGEDB_OK)
+    err = shared_set_page_size(s, size);
   if (err != PAGEDB_OK)
     return err;
   int broken =
-      h->valid && header_is_broken(h->write_version, (uint8_t)h->reserve, has);
+      h->valid ? header_is_broken(h->write_version, (uint8_t)h->reserve, has)
+               : has;
   int stamped = header_stamped(h) || broken;
   if (atomic_load(&s->stamped) && h->valid && !stamped)
     sqlite3_log(SQLITE_NOTICE,
@@ -105,7 +124,9 @@ int state_learn(shared *s, const header *h)
 */
 static int lost_its_guard(shared *s, const header *h, const uint8_t *page1)
 {
-  const uint64_t others[] = {1, h->count > 2 ? h->count - 1 : 1};
+  enum {
+    LOOKS = 64
+  }; /* a log may have brought in most pages, without records */
   pagedb_record r;
   int has = 0;
   if (!h->valid || h->reserve != PAGEDB_RECORD_SIZE || h->write_version > 2)
@@ -113,8 +134,10 @@ static int lost_its_guard(shared *s, const header *h, const uint8_t *page1)
   pagedb_record_get(page1, h->page_size, PAGEDB_TRAILING, &r);
   if (r.magic == PAGEDB_MAGIC)
     return 0;
-  for (int i = 0; i < 2 && !has; i++)
-    if (read_record(s, h->page_size, others[i], &r, &has) != PAGEDB_OK)
+  uint64_t others = h->count > 1 ? h->count - 1 : 1;
+  uint64_t step = others > LOOKS ? others / LOOKS : 1;
+  for (uint64_t id = others; id > 0 && !has; id -= id < step ? id : step)
+    if (read_record(s, h->page_size, id, &r, &has) != PAGEDB_OK)
       return 0;
   return has;
 }
@@ -123,7 +146,14 @@ void look_for_lost_guard(shared *s, const uint8_t *page1, size_t n)
 {
   header h;
   header_parse(page1, n, &h);
-  int lost = n == h.page_size && lost_its_guard(s, &h, page1);
+  pthread_mutex_lock(&s->lock);
+  int known = s->lost_guard_known &&
+              memcmp(s->lost_guard_version, page1 + HEADER_CHANGE_COUNTER,
+                     VERSION_BYTES) == 0;
+  int lost = known && s->lost_guard;
+  pthread_mutex_unlock(&s->lock);
+  if (!known)
+    lost = n == h.page_size && lost_its_guard(s, &h, page1);
   int left = atomic_load(&s->guard_is_left);
   pthread_mutex_lock(&s->lock);
   if (lost && !s->lost_guard)
@@ -136,6 +166,8 @@ void look_for_lost_guard(shared *s, const uint8_t *page1, size_t n)
                 "stock SQLite does not write it before page-db has done so, or "
                 "`pagedb unstamp`");
   s->lost_guard = lost || left;
+  s->lost_guard_known = !left;
+  memcpy(s->lost_guard_version, page1 + HEADER_CHANGE_COUNTER, VERSION_BYTES);
   pthread_mutex_unlock(&s->lock);
 }
 

@@ -234,7 +234,9 @@ struct shared {
   _Atomic uint32_t changed[CHANGE_COUNTS];
   _Atomic uint32_t changed_all;
 
-  int lost_guard;            /* that was said already; under lock */
+  int lost_guard;       /* that was said already; under lock */
+  int lost_guard_known; /* looked for, with a header of that version */
+  uint8_t lost_guard_version[VERSION_BYTES];
   char last_error[SENTENCE]; /* for pagedb_files; under lock */
 };
 

@@ -445,9 +445,9 @@ static int s_close(sqlite3_file *p)
   return SQLITE_OK;
 }
 
-/* More than SQLite ever asks for in one call a VFS need not know: unix's knows
-** up to 128 KiB. */
-enum { CALL_MOST = 65536 };
+/* What unix's VFS asserts: a page of 64 KiB and its frame's header are the most
+** that SQLite asks for in one call. */
+enum { CALL_MOST = 0x1ffff };
 
 static int s_read(sqlite3_file *p, void *buf, int n, sqlite3_int64 off)
 {
