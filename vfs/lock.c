@@ -342,10 +342,15 @@ static void region_note(conn *c, int region, volatile uint32_t *at)
   c->regions[region] = at;
 }
 
+/* In a forked child what is given back is the parent VFS's business alone: our
+** locks may be held for ever, and reads under way are another process's. */
 int x_shm_map(sqlite3_file *f, int region, int bytes, int extend,
               void volatile **out)
 {
   conn *c = (conn *)f;
+  *out = NULL;
+  if (CONN_IS_INHERITED(c))
+    return SQLITE_MISUSE;
   int rc = c->parent->pMethods->xShmMap(c->parent, region, bytes, extend, out);
   if (*out != NULL && (rc == SQLITE_OK || rc == SQLITE_READONLY))
     region_note(c, region, *out);
@@ -418,6 +423,10 @@ static void wal_recovering(shared *s)
 int x_shm_lock(sqlite3_file *f, int offset, int n, int flags)
 {
   conn *c = (conn *)f;
+  if (CONN_IS_INHERITED(c))
+    return (flags & SQLITE_SHM_UNLOCK) != 0
+               ? c->parent->pMethods->xShmLock(c->parent, offset, n, flags)
+               : SQLITE_MISUSE;
   if ((flags & SQLITE_SHM_UNLOCK) != 0 && offset <= WAL_CKPT_LOCK)
     wal_releasing(c, offset, n);
   if ((flags & SQLITE_SHM_UNLOCK) != 0 && offset >= WAL_READ_LOCKS)
@@ -435,7 +444,7 @@ void x_shm_barrier(sqlite3_file *f)
 {
   conn *c = (conn *)f;
   c->parent->pMethods->xShmBarrier(c->parent);
-  if (c->wal_check) {
+  if (c->wal_check && !CONN_IS_INHERITED(c)) {
     c->wal_check = 0;
     wal_compare(c);
   }
@@ -444,13 +453,17 @@ void x_shm_barrier(sqlite3_file *f)
 int x_shm_unmap(sqlite3_file *f, int delete_it)
 {
   conn *c = (conn *)f;
-  wal_releasing(c, 0, WAL_READ_LOCKS);
-  ahead_stop(c);
+  int ours = !CONN_IS_INHERITED(c);
+  if (ours) {
+    wal_releasing(c, 0, WAL_READ_LOCKS);
+    ahead_stop(c);
+  }
   c->shm = NULL;
   free((void *)c->regions);
   c->regions = NULL;
   c->nregions = 0;
-  continuity(c);
+  if (ours)
+    continuity(c);
   return c->parent->pMethods->xShmUnmap(c->parent, delete_it);
 }
 
