@@ -25,9 +25,11 @@ look() { # FOLDER: all its pages; those that others are made of have no links of
 }
 
 look .
-make -s --no-print-directory install DESTDIR="$to" PREFIX=/usr >"$to/log" 2>&1 </dev/null ||
-  bad "make install: $(cat "$to/log")"
 doc=$to/usr/share/doc/pagedb
+if ! make -s --no-print-directory install DESTDIR="$to" PREFIX=/usr >"$to/log" 2>&1 </dev/null; then
+  echo "make install: $(cat "$to/log")"
+  exit 1
+fi
 for page in README.md docs/*.md; do
   if cmp -s "$page" "$doc/$page"; then ok; else bad "$page was not installed"; fi
 done

@@ -99,6 +99,11 @@ for stamp in required off bogus; do
   unset PAGEDB_STAMP
 done
 
+# Every key of --json is explained.
+for key in $(grep -ohE '\\"[a-z_0-9]+\\":' "$repo"/tool/*.c | tr -d '\\":' | sort -u); do
+  check "--json has $key" grep -qE "^\|.*\`$key\`" "$repo/docs/operations.md"
+done
+
 expect 0 "usage: pagedb" --help
 expect 0 "pagedb 0." --version
 expect 2 "unknown command" frobnicate plain.db
