@@ -265,6 +265,7 @@ $(BENCHC): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
 
 check-quick: $(PRODUCTS) variant build/killpoint.so check-format check-header
 	tests/run_example.sh $(EXAMPLE)
+	tests/install.sh build
 	$(if $(HAVE_SQLITE),tests/tool.sh build)
 	$(if $(HAVE_SQLITE),tests/pcache_routes.sh build)
 	PAGEDB_TRANSACTIONS=100 PAGEDB_KILLS=30 tests/run.sh $(OUT) $(TESTS)
@@ -421,6 +422,12 @@ bench-docs: $(BENCHC) $(BENCHP)
 format:
 	clang-format -i $(SOURCES)
 
+# The pages, and what they link to, in the folders that the links name.
+MANUAL := README.md LICENSE CHANGELOG.md \
+  $(wildcard docs/*.md docs/*.svg docs/benchmarks.json examples/*.c) \
+  core/pagedb.h vfs/pagedb_sqlite.h \
+  $(addsuffix /README.md,core vfs pcache bench sqlite-tests tests/fuzz tests/torture)
+
 install: $(PRODUCTS)
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 build/libpagedb.a $(DESTDIR)$(PREFIX)/lib/
@@ -428,8 +435,9 @@ install: $(PRODUCTS)
 	printf 'prefix=%s\nlibdir=$${prefix}/lib\nincludedir=$${prefix}/include\n\nName: pagedb\nDescription: checksummed Direct-I/O pages, buffer pool and page allocator\nVersion: %s\nLibs: -L$${libdir} -lpagedb -pthread %s\nCflags: -I$${includedir}\n' \
 	  '$(PREFIX)' '$(VERSION)' '$(filter -l:%,$(LIBS))' \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpagedb.pc
-	install -d $(DESTDIR)$(PREFIX)/share/doc/pagedb
-	install -m 644 README.md docs/*.md $(wildcard docs/*.svg) $(DESTDIR)$(PREFIX)/share/doc/pagedb/
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/doc/pagedb/,$(sort $(dir $(MANUAL))))
+	for f in $(MANUAL); do \
+	  install -m 644 $$f $(DESTDIR)$(PREFIX)/share/doc/pagedb/$$f || exit 1; done
 ifdef HAVE_SQLITE
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 755 build/pagedb $(DESTDIR)$(PREFIX)/bin/

@@ -75,12 +75,20 @@ sqlite3 plain.db "CREATE TABLE t(a, b); CREATE INDEX i ON t(b);
 cp plain.db busy.db
 
 # A value in the environment that means nothing.
-for bad in PAGEDB_POOL_SIZE=foo PAGEDB_POOL_SIZE=7 PAGEDB_STAMP=bogus PAGEDB_DIRECT=maybe PAGEDB_FETCH=2; do
+for bad in PAGEDB_POOL_SIZE=foo PAGEDB_POOL_SIZE=7 PAGEDB_STAMP=bogus PAGEDB_DIRECT=maybe PAGEDB_FETCH=2 \
+  PAGEDB_URING=x PAGEDB_URING=off PAGEDB_URING=; do
   out=$(env "$bad" sqlite3 -batch -cmd ".load $build/pagedb.so" :memory: "SELECT 1" 2>&1)
   check "load with $bad: $out" grep -q "$bad in the environment" <<<"$out"
 done
-out=$(PAGEDB_DIRECT=bogus "$tool" stamp plain.db 2>&1)
-check "command with PAGEDB_DIRECT=bogus: $out" grep -q "PAGEDB_ variable" <<<"$out"
+for bad in PAGEDB_DIRECT=bogus PAGEDB_FETCH=x PAGEDB_PCACHE=x PAGEDB_URING=x PAGEDB_POOL_SIZE=1KiB; do
+  out=$(env "$bad" "$tool" stamp plain.db 2>&1)
+  check "command with $bad: exit code" [ $? = 2 ]
+  check "command with $bad: $out" grep -q "^pagedb: plain.db: $bad in the environment is not" <<<"$out"
+done
+for good in PAGEDB_URING=0 PAGEDB_URING=1; do
+  out=$(env $good sqlite3 -batch -cmd ".load $build/pagedb.so" :memory: "SELECT 1" 2>&1)
+  check "load with $good: $out" [ "$out" = 1 ]
+done
 # What it stamps is not for the environment to say.
 for stamp in required off bogus; do
   cp plain.db env.db
@@ -89,6 +97,11 @@ for stamp in required off bogus; do
   expect 0 "no longer stamped" unstamp env.db
   expect 0 "stamped; pages: " stamp env.db
   unset PAGEDB_STAMP
+done
+
+# Every key of --json is explained.
+for key in $(grep -ohE '\\"[a-z_0-9]+\\":' "$repo"/tool/*.c | tr -d '\\":' | sort -u); do
+  check "--json has $key" grep -qE "^\|.*\`$key\`" "$repo/docs/operations.md"
 done
 
 expect 0 "usage: pagedb" --help
@@ -140,7 +153,8 @@ exec 9>hold
 echo "PRAGMA wal_autocheckpoint=0; CREATE TABLE more(a); INSERT INTO more VALUES(randomblob(40000)); SELECT 1;" >&9
 wait_for eval '[ "$(stat -c %s busy.db-wal 2>/dev/null || echo 0)" -gt 40000 ]'
 expect 0 "pages that the file has, too: 1; pages that are nowhere else: 1" info busy.db
-expect 0 "in the write-ahead log: pages that the file has, too: 1" check busy.db
+expect 0 "whose copies carry no stamps to verify: pages that the file has, too: 1; pages that are nowhere else: 1" check busy.db
+expect 0 " verified in the file, 0 damaged" check busy.db
 json -0 check busy.db
 for how in unstamp "stamp --adopt"; do
   expect 2 "in use by others" $how busy.db

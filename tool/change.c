@@ -53,6 +53,35 @@ static void pages_progress(unsigned long long done, unsigned long long all)
   progress(running, "pages", done, all);
 }
 
+/* What page-db says to SQLite's error log while it registers. */
+static struct {
+  int listening;
+  char text[512];
+} said;
+
+static void note_log(void *arg, int code, const char *text)
+{
+  static const char from[] = "pagedb: ";
+  size_t skip = strncmp(text, from, sizeof from - 1) == 0 ? sizeof from - 1 : 0;
+  (void)arg;
+  (void)code;
+  if (said.listening)
+    snprintf(said.text, sizeof said.text, "%s", text + skip);
+}
+
+/* GOOD, or FAILED after the sentence that says which variable is wrong, or that
+** SQLite is too old. */
+static int register_vfs(const options *o)
+{
+  sqlite3_config(SQLITE_CONFIG_LOG, note_log, NULL);
+  said.listening = 1;
+  int rc = pagedb_register(1);
+  said.listening = 0;
+  if (rc == SQLITE_OK)
+    return GOOD;
+  return complain(o, "%s", said.text[0] != 0 ? said.text : sqlite3_errstr(rc));
+}
+
 /* By its whole name: one that begins with "file:", or is ":memory:", has a
 ** meaning of its own for SQLite. */
 static sqlite3 *open_database(const options *o)
@@ -65,19 +94,13 @@ static sqlite3 *open_database(const options *o)
   unsetenv("PAGEDB_STAMP");
   /* A limit on the length of files is an error like any other. */
   signal(SIGXFSZ, SIG_IGN);
-  int rc = pagedb_register(1);
-  if (rc != SQLITE_OK) {
-    complain(o, rc == SQLITE_MISUSE
-                    ? "a PAGEDB_ variable in the environment has a value that "
-                      "is not known"
-                    : "SQLite is too old: 3.40.1 or newer is needed");
+  if (register_vfs(o) != GOOD)
     return NULL;
-  }
   if (realpath(o->path, name) == NULL) {
     complain(o, "cannot open: %s", strerror(errno));
     return NULL;
   }
-  rc = sqlite3_open_v2(name, &db, SQLITE_OPEN_READWRITE, "pagedb");
+  int rc = sqlite3_open_v2(name, &db, SQLITE_OPEN_READWRITE, "pagedb");
   if (rc == SQLITE_OK && sqlite3_db_readonly(db, "main")) {
     complain(o, "no permission to write it");
     sqlite3_close(db);

@@ -469,9 +469,11 @@ static void check_text(const options *o, const file_info *info,
   if (v->blank > 0)
     printf("pages that were never written: %" PRIu64 "\n", v->blank);
   say_beside(o, &v->log,
-             "not verified, in the write-ahead log: ", "there is a journal ");
+             "in the write-ahead log, whose copies carry no stamps to verify: ",
+             "there is a journal ");
   plain_text(stdout, o->path);
-  printf(": %" PRIu64 " pages, %" PRIu64 " verified, %" PRIu64 " damaged\n",
+  printf(": %" PRIu64 " pages, %" PRIu64 " verified in the file, %" PRIu64
+         " damaged\n",
          v->pages, v->verified, count_damaged(v, m));
 }
 

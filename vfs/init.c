@@ -13,7 +13,8 @@
 ** Environment, read at registration: PAGEDB_POOL_SIZE (bytes, or with KiB, MiB,
 ** GiB), PAGEDB_FETCH=off (pages by copy, not by pin), PAGEDB_STAMP=on|off|
 ** required and PAGEDB_DIRECT=auto|required|off (as the URI parameters, vfs.c),
-** PAGEDB_PCACHE=on|off. With another value nothing is registered.
+** PAGEDB_PCACHE=on|off, PAGEDB_URING=0|1 (core reads it where it opens a queue
+** of transfers). With another value nothing is registered.
 */
 #define PAGEDB_SQLITE_API_HERE
 #include <stdlib.h>
@@ -76,6 +77,7 @@ static int read_environment(char **message)
   static const char *const stamp[] = {"on", "off", "required", NULL};
   static const char *const on_off[] = {"on", "off", NULL};
   static const char *const direct[] = {"auto", "required", "off", NULL};
+  static const char *const uring[] = {"0", "1", NULL};
   int rc = check_word("PAGEDB_STAMP", stamp, message);
   if (rc == SQLITE_OK)
     rc = check_word("PAGEDB_FETCH", on_off, message);
@@ -83,6 +85,8 @@ static int read_environment(char **message)
     rc = check_word("PAGEDB_PCACHE", on_off, message);
   if (rc == SQLITE_OK)
     rc = check_word("PAGEDB_DIRECT", direct, message);
+  if (rc == SQLITE_OK)
+    rc = check_word("PAGEDB_URING", uring, message);
   if (rc != SQLITE_OK || read_pool_size())
     return rc;
   *message = sqlite3_mprintf("PAGEDB_POOL_SIZE=%s in the environment is not a "
