@@ -132,6 +132,29 @@ static void test_odd_reads(void **state)
   db_close(db);
 }
 
+/* What SQLite's own VFS takes for an empty file is one here. */
+static void test_one_byte(void **state)
+{
+  (void)state;
+  const char *path = db_path("byte.db");
+  static const char *const vfs[] = {"unix", "pagedb"};
+  for (int i = 0; i < 2; i++) {
+    db_remove(path);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fputc(2, f), 2);
+    assert_int_equal(fclose(f), 0);
+    sqlite3 *db = db_open(path, vfs[i]);
+    assert_int_equal(get_int(db, "SELECT count(*) FROM sqlite_master"), 0);
+    run(db, "CREATE TABLE t(a); INSERT INTO t VALUES(zeroblob(9000))");
+    db_close(db);
+    db = db_open(path, vfs[!i]);
+    assert_int_equal(get_int(db, "SELECT length(a) FROM t"), 9000);
+    db_close(db);
+    assert_whole(path, 0); /* not new, so it is left plain */
+  }
+}
+
 /* ------------------------------------------------------------ rules, writing */
 
 /* A page that cannot be stamped never enters the log of a stamped database. */
@@ -674,6 +697,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_no_guard_above),
       cmocka_unit_test(test_odd_reads),
+      cmocka_unit_test(test_one_byte),
       cmocka_unit_test(test_log_refuses),
       cmocka_unit_test(test_log_refuses_backup),
       cmocka_unit_test(test_checkpoint_refuses),

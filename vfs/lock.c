@@ -231,7 +231,8 @@ int state_check(conn *c)
   if (err != PAGEDB_OK)
     return err;
   c->fresh = 1;
-  c->size_known = 1;
+  /* SQLite's VFS for Unix says that a file of one byte is empty: it is asked. */
+  c->size_known = bytes != 1;
   c->size = bytes;
   pthread_mutex_lock(&s->lock);
   int same = s->state.bytes == bytes &&
