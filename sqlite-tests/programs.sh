@@ -37,6 +37,7 @@ export PAGEDB_SUITE_REPORT=$work/opened.txt
 : >"$PAGEDB_SUITE_REPORT"
 passed=0
 failed=0
+runs=0
 
 # verdict NAME STATUS LOG: of a program that ran on page-db since the last one.
 verdict() {
@@ -72,14 +73,18 @@ exec "$bin/mptester" "\$@"
 EOF
 chmod +x mixed
 
+# mptester waits a second for its clients to end, and on a busy machine one may go
+# on after that: with a journal whose name a database of the same name would take for
+# its own. So each run has a name, and ends when nobody holds its output any more.
 mptest() {
-  local name=$1 how=$2 script mode
+  local name=$1 how=$2 script mode status
   for script in crash01 multiwrite01; do
     for mode in DELETE WAL; do
-      rm -f mp.db*
-      (exec -a "$how" "$bin/mptester" mp.db "$src/mptest/$script.test" --repeat "$rounds" \
-        --journalmode "$mode" --timeout 20000) >mp.log 2>&1 </dev/null
-      status=$?
+      rm -f mp-*
+      runs=$((runs + 1))
+      (exec -a "$how" "$bin/mptester" "mp-$runs.db" "$src/mptest/$script.test" \
+        --repeat "$rounds" --journalmode "$mode" --timeout 20000) 2>&1 </dev/null | cat >mp.log
+      status=${PIPESTATUS[0]}
       grep -q '^Summary: 0 errors' mp.log || status=1
       verdict "mptester $script $mode, $name" $status mp.log
     done
