@@ -1,9 +1,9 @@
 /*
 ** os.h - everything page-db asks of the operating system.
 **
-** One small interface; os_posix.c (Linux, macOS), os_uring.c (Linux's
-** io_uring behind the batch calls) and os_win.c stand behind it. No other
-** file of core has an #ifdef for a platform. Threads and mutexes are POSIX
+** One small interface; os_posix.c (Linux, macOS), os_win.c, and behind the batch
+** calls os_queue.c (with Linux's io_uring) and os_aio.c (Linux's AIO) stand behind
+** it. No other file of core has an #ifdef for a platform. Threads and mutexes are POSIX
 ** threads everywhere (mingw-w64 brings winpthreads), so they are not wrapped.
 **
 ** Results are pagedb_err codes. A failing call records the system's error
@@ -130,8 +130,18 @@ typedef struct os_queue os_queue;
 ** Never fails for a missing io_uring. Errors: PAGEDB_ENOMEM.
 */
 int os_queue_open(unsigned depth, os_queue **out);
-void os_queue_close(os_queue *q); /* waits for what is under way */
-int os_queue_is_async(const os_queue *q);
+
+/*
+** The same for reads that may be left under way while the caller does something
+** else, goes back to the application that called him, or comes back in another
+** thread: nothing that the application's threads wait in is interrupted, as it is by
+** an io_uring whose transfers were not waited for. Direct reads are under way, 64 at
+** most and where the system has a context for them; others, and all writes, are
+** carried out within os_queue_submit.
+*/
+int os_queue_open_lasting(unsigned depth, os_queue **out);
+void os_queue_close(os_queue *q);         /* waits for what is under way */
+int os_queue_is_async(const os_queue *q); /* io_uring, or AIO, is to be tried */
 
 /* Start reqs[0..n). More than depth may be given: the rest starts as earlier
 ** ones finish (inside os_queue_wait, or here). Never fails as a whole: each

@@ -43,7 +43,20 @@ static inline int os_range_ok(const os_iov *iov, int n, uint64_t off)
   return 1;
 }
 
-/* The descriptor, for io_uring; on POSIX systems only. */
+/* The descriptor, for io_uring and AIO; on POSIX systems only. */
 int os_file_fd(const os_file *f);
+
+/*
+** Reads that belong to the process (os_aio.c). NULL: there is no context to be had.
+** One thread at a time has it; it is given back when nothing is under way.
+*/
+typedef struct os_aio os_aio;
+os_aio *os_aio_take(void);
+void os_aio_give(os_aio *a);
+/* 1: it is under way. 64 may be at a time; there is no promise that they are. */
+int os_aio_start(os_aio *a, os_request *r);
+/* One that came back, its `done` what came at once; NULL: none has. With `wait`
+** one must be under way. */
+os_request *os_aio_reap(os_aio *a, int wait);
 
 #endif

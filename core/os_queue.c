@@ -1,15 +1,17 @@
 /*
 ** os_queue.c - batches of transfers: io_uring where it is compiled in, present
-** and allowed, else one plain vectored call after the other.
+** and allowed, AIO (os_aio.c) for reads that are left under way, else one plain
+** vectored call after the other.
 **
-** A queue owns its ring and, while requests wait for a place in it, a list of
-** them. It belongs to one thread at a time and has no lock. A request that the
-** ring will not take, or that comes back short, interrupted or refused for a
+** A queue owns its ring; a lasting one holds a context for AIO while something is
+** under way. It belongs to one thread at a time and has no lock. A request that the
+** kernel will not take, or that comes back short, interrupted or refused for a
 ** reason that a plain call does not have, is finished by plain calls: whatever
-** becomes of io_uring, a request is carried out once and has an outcome.
+** becomes of io_uring or AIO, a request is carried out once and has an outcome.
 */
 #define _GNU_SOURCE /* for liburing.h */
 #include <stdlib.h>
+#include <string.h>
 
 #include "os_int.h"
 
@@ -18,13 +20,14 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <signal.h>
-#include <string.h>
 #endif
 
 struct os_queue {
 #ifdef PAGEDB_HAVE_URING
   struct io_uring ring;
 #endif
+  os_aio *aio; /* of a lasting queue with something under way, or NULL */
+  int lasting;
   int async;
   unsigned depth;
   unsigned flying;
@@ -56,24 +59,87 @@ int os_queue_is_async(const os_queue *q)
   return q->async;
 }
 
-#ifdef PAGEDB_HAVE_URING
-
-static int uring_wanted(void)
+static int async_wanted(void)
 {
   const char *env = getenv("PAGEDB_URING");
   return env == NULL || strcmp(env, "0") != 0;
 }
 
-int os_queue_open(unsigned depth, os_queue **out)
+static void request_reset(os_request *r)
+{
+  r->done = 0;
+  r->err = PAGEDB_OK;
+  r->sys = 0;
+  r->flying = 0;
+}
+
+static int queue_new(unsigned depth, os_queue **out)
 {
   os_queue *q = calloc(1, sizeof *q);
   if (q == NULL)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, NULL, PAGEDB_NONE, 0, 0,
                             "a queue of transfers");
   q->depth = depth == 0 ? 1 : depth > 4096 ? 4096 : depth;
-  q->async = uring_wanted() && io_uring_queue_init(q->depth, &q->ring, 0) == 0;
+  q->async = async_wanted();
   *out = q;
   return PAGEDB_OK;
+}
+
+/* --------------------------------------------------------------------- AIO */
+
+int os_queue_open_lasting(unsigned depth, os_queue **out)
+{
+  int err = queue_new(depth, out);
+  if (err == PAGEDB_OK)
+    (*out)->lasting = 1;
+  return err;
+}
+
+static void aio_rest(os_queue *q)
+{
+  if (q->aio == NULL || q->flying > 0)
+    return;
+  os_aio_give(q->aio);
+  q->aio = NULL;
+}
+
+static int aio_reap(os_queue *q, int wait)
+{
+  os_request *r = os_aio_reap(q->aio, wait);
+  if (r == NULL)
+    return 0;
+  q->flying--;
+  aio_rest(q);
+  os_request_run(r);
+  r->flying = 0;
+  return 1;
+}
+
+static void aio_submit(os_queue *q, os_request *r)
+{
+  request_reset(r);
+  while (q->flying >= q->depth)
+    aio_reap(q, 1);
+  if (q->async && q->aio == NULL && !r->write)
+    q->aio = os_aio_take();
+  r->flying = q->aio != NULL && !r->write && r->off <= (uint64_t)INT64_MAX &&
+              os_aio_start(q->aio, r);
+  q->flying += (unsigned)r->flying;
+  if (!r->flying)
+    os_request_run(r);
+  aio_rest(q);
+}
+
+/* ---------------------------------------------------------------- io_uring */
+
+#ifdef PAGEDB_HAVE_URING
+
+int os_queue_open(unsigned depth, os_queue **out)
+{
+  int err = queue_new(depth, out);
+  if (err == PAGEDB_OK && (*out)->async)
+    (*out)->async = io_uring_queue_init((*out)->depth, &(*out)->ring, 0) == 0;
+  return err;
 }
 
 /* One transfer came back. What is missing of it is done by plain calls, which
@@ -134,14 +200,11 @@ static void uring_push(os_queue *q)
   }
 }
 
-void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
+static void uring_submit(os_queue *q, os_request *reqs, unsigned n)
 {
   for (unsigned i = 0; i < n; i++) {
     os_request *r = &reqs[i];
-    r->done = 0;
-    r->err = PAGEDB_OK;
-    r->sys = 0;
-    r->flying = 0;
+    request_reset(r);
     while (q->async && q->flying + io_uring_sq_ready(&q->ring) >= q->depth) {
       uring_push(q);
       if (q->async)
@@ -167,25 +230,85 @@ void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
     uring_push(q);
 }
 
-void os_queue_wait(os_queue *q)
-{
-  while (q->flying > 0)
-    uring_reap(q);
-}
-
-int os_queue_reap(os_queue *q, int wait)
+static int uring_look(os_queue *q)
 {
   struct io_uring_cqe *cqe;
-  if (q->flying == 0)
-    return 0;
-  if (wait) {
-    uring_reap(q);
-    return 1;
-  }
   if (io_uring_peek_cqe(&q->ring, &cqe) != 0)
     return 0;
   uring_finish(q, cqe);
   return 1;
+}
+
+static void uring_close(os_queue *q)
+{
+  if (q->async && !q->lasting)
+    io_uring_queue_exit(&q->ring);
+}
+
+#else /* no io_uring */
+
+int os_queue_open(unsigned depth, os_queue **out)
+{
+  int err = queue_new(depth, out);
+  if (err == PAGEDB_OK)
+    (*out)->async = 0;
+  return err;
+}
+
+static void uring_submit(os_queue *q, os_request *reqs, unsigned n)
+{
+  (void)q;
+  for (unsigned i = 0; i < n; i++) {
+    request_reset(&reqs[i]);
+    os_request_run(&reqs[i]);
+  }
+}
+
+static void uring_reap(os_queue *q)
+{
+  (void)q;
+}
+
+static int uring_look(os_queue *q)
+{
+  (void)q;
+  return 0;
+}
+
+static void uring_close(os_queue *q)
+{
+  (void)q;
+}
+
+#endif
+
+/* -------------------------------------------------------------------- both */
+
+void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
+{
+  if (!q->lasting)
+    uring_submit(q, reqs, n);
+  else
+    for (unsigned i = 0; i < n; i++)
+      aio_submit(q, &reqs[i]);
+}
+
+int os_queue_reap(os_queue *q, int wait)
+{
+  if (q->flying == 0)
+    return 0;
+  if (q->lasting)
+    return aio_reap(q, wait);
+  if (!wait)
+    return uring_look(q);
+  uring_reap(q);
+  return 1;
+}
+
+void os_queue_wait(os_queue *q)
+{
+  while (q->flying > 0)
+    os_queue_reap(q, 1);
 }
 
 void os_queue_close(os_queue *q)
@@ -193,49 +316,6 @@ void os_queue_close(os_queue *q)
   if (q == NULL)
     return;
   os_queue_wait(q);
-  if (q->async)
-    io_uring_queue_exit(&q->ring);
+  uring_close(q);
   free(q);
 }
-
-#else /* no io_uring */
-
-int os_queue_open(unsigned depth, os_queue **out)
-{
-  os_queue *q = calloc(1, sizeof *q);
-  if (q == NULL)
-    return pagedb_fault_set(PAGEDB_ENOMEM, 0, NULL, PAGEDB_NONE, 0, 0,
-                            "a queue of transfers");
-  q->depth = depth;
-  *out = q;
-  return PAGEDB_OK;
-}
-
-void os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
-{
-  (void)q;
-  for (unsigned i = 0; i < n; i++) {
-    reqs[i].done = 0;
-    reqs[i].flying = 0;
-    os_request_run(&reqs[i]);
-  }
-}
-
-void os_queue_wait(os_queue *q)
-{
-  (void)q;
-}
-
-int os_queue_reap(os_queue *q, int wait)
-{
-  (void)q;
-  (void)wait;
-  return 0;
-}
-
-void os_queue_close(os_queue *q)
-{
-  free(q);
-}
-
-#endif

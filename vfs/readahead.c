@@ -47,9 +47,11 @@
 ** file.
 **
 ** LOCKS, THREADS. A `struct ahead` belongs to its connection, whose calls SQLite
-** serialises. It has an io_uring of its own, so that nobody waits for a thread that
-** went to sleep with reads under way; without one, each read is a plain call at
-** the time when it would have started. A forked child leaves its parent's alone.
+** serialises; it may come in another thread each time. Its reads are under way
+** while the host does something else, so they go by a lasting queue (os.h), which
+** interrupts nothing that the host's thread waits in. Without AIO, and where the file
+** is not direct, each read is a plain call at the time when it would have started. A
+** forked child leaves its parent's alone.
 */
 #include <stdlib.h>
 #include <string.h>
@@ -390,7 +392,8 @@ static void feed(conn *c)
   ahead_page page[AHEAD_MAX];
   if (a->plan_at == a->plan_n)
     return;
-  if (a->queue == NULL && os_queue_open(FLYING_RUNS, &a->queue) != PAGEDB_OK)
+  if (a->queue == NULL &&
+      os_queue_open_lasting(FLYING_RUNS, &a->queue) != PAGEDB_OK)
     a->queue = NULL;
   if (a->queue == NULL || !allowed(c) || !gap_ready(a, size)) {
     a->plan_at = a->plan_n = 0;
