@@ -11,7 +11,8 @@
 ** ahead_begin gives empty frames; the caller reads into them, outside of any
 ** lock, verifies, and hands all of them to ahead_end. A page enters the pool if
 ** the caller vouches for it, the owner's epoch is still the one of its
-** ahead_begin, and the page has not come in by another way.
+** ahead_begin, the page has not come in by another way, and the pool has not shrunk
+** below what it holds.
 **
 ** THREADS. Both may be called by any thread; a frame belongs to its caller in
 ** between. An owner with frames out is not closed (PAGEDB_EBUSY).
@@ -57,6 +58,14 @@ void ahead_end(pagedb_owner *o, ahead_page *a, unsigned n,
 ** it that nobody else changes the page meanwhile.
 */
 void ahead_offer(pagedb_owner *o, uint64_t id, const void *page, uint64_t lsn);
+
+/*
+** Pin a page that is in the pool, latched shared, to look at it: 1, and
+** pagedb_unpin lets go of both. 0: it is not there, or is being changed. What nobody
+** asked for is not protected by a snapshot: a checkpoint may be about to renew it.
+*/
+int ahead_look(pagedb_session *s, pagedb_owner *o, uint64_t id,
+               pagedb_pin *pin);
 
 /* Bring the page's bytes near the processor, if it is in the pool. A hint: nothing
 ** is pinned. */

@@ -497,6 +497,7 @@ void pagedb_unpin_data(pagedb_session *s, void *data);
 */
 int pagedb_latch_shared(pagedb_pin *pin);
 int pagedb_latch_exclusive(pagedb_pin *pin);
+int pagedb_latch_shared_try(pagedb_pin *pin);
 int pagedb_latch_exclusive_try(pagedb_pin *pin);
 void pagedb_unlatch(pagedb_pin *pin);
 

@@ -111,16 +111,20 @@ static int publish(pagedb_owner *o, const ahead_page *a, uint64_t bits)
   return 1;
 }
 
-/* Under the lock: the frame is given back, as a page or empty. */
+/*
+** Under the lock: the frame is given back, as a page or empty. The budget may have
+** shrunk since it was taken, and could not have it then: it goes now.
+*/
 static int give_back(pagedb_owner *o, const ahead_page *a, int good,
                      uint64_t bits)
 {
-  o->pool->ahead_bytes -= (uint64_t)1 << o->class;
+  pagedb_pool *p = o->pool;
+  p->ahead_bytes -= (uint64_t)1 << o->class;
   o->ahead--;
-  if (good && a->epoch == epoch_of(o) && is_absent(o, a->page) &&
-      publish(o, a, bits))
+  if (good && p->used <= p->capacity && a->epoch == epoch_of(o) &&
+      is_absent(o, a->page) && publish(o, a, bits))
     return 1;
-  frame_put(o->pool, a->frame);
+  frame_put_within(p, a->frame);
   return 0;
 }
 
@@ -153,6 +157,16 @@ void ahead_offer(pagedb_owner *o, uint64_t id, const void *page, uint64_t lsn)
   give_back(o, &a, 1, 0);
   pool_wake(p);
   pthread_mutex_unlock(&p->lock);
+}
+
+int ahead_look(pagedb_session *s, pagedb_owner *o, uint64_t id, pagedb_pin *pin)
+{
+  if (!pagedb_fetch_resident(s, o, id, pin))
+    return 0;
+  if (pagedb_latch_shared_try(pin) == PAGEDB_OK)
+    return 1;
+  pagedb_unpin(pin);
+  return 0;
 }
 
 enum { LINE = 64, LINES_MAX = 4096 };

@@ -200,14 +200,29 @@ int pagedb_latch_exclusive(pagedb_pin *pin)
   return PAGEDB_OK;
 }
 
-int pagedb_latch_exclusive_try(pagedb_pin *pin)
+static int latch_busy(const pagedb_pin *pin)
 {
-  frame *f = frame_of_pin(pin);
+  return pagedb_fault_set(PAGEDB_EBUSY, 0, pin->owner->store->name,
+                          frame_of_pin(pin)->page, 0, 0,
+                          "latched by another session");
+}
+
+int pagedb_latch_shared_try(pagedb_pin *pin)
+{
   if (latch_refused(pin))
     return PAGEDB_EMISUSE;
-  if (!latch_try_exclusive(f, pin->session))
-    return pagedb_fault_set(PAGEDB_EBUSY, 0, pin->owner->store->name, f->page,
-                            0, 0, "latched by another session");
+  if (!latch_try_shared(frame_of_pin(pin)))
+    return latch_busy(pin);
+  latch_taken(pin, LATCH_SHARED);
+  return PAGEDB_OK;
+}
+
+int pagedb_latch_exclusive_try(pagedb_pin *pin)
+{
+  if (latch_refused(pin))
+    return PAGEDB_EMISUSE;
+  if (!latch_try_exclusive(frame_of_pin(pin), pin->session))
+    return latch_busy(pin);
   latch_taken(pin, LATCH_EXCLUSIVE);
   return PAGEDB_OK;
 }

@@ -229,6 +229,13 @@ static void frame_retire(pagedb_pool *p, frame *f)
   frames_decommit(p, &f, 1);
 }
 
+void frame_put_within(pagedb_pool *p, frame *f)
+{
+  frame_put(p, f);
+  if (p->used > p->capacity)
+    frame_retire(p, f);
+}
+
 int frame_return(pagedb_pool *p, frame *f)
 {
   if (p->used + frame_bytes(f) > p->capacity)

@@ -334,6 +334,8 @@ int frame_get(pagedb_session *s, uint32_t class, frame **out);
 frame *frame_get_clean(pagedb_pool *p, uint32_t class);
 /* Under the lock: back to the free list. */
 void frame_put(pagedb_pool *p, frame *f);
+/* The same, but it gives its memory back if the pool is over its budget. */
+void frame_put_within(pagedb_pool *p, frame *f);
 /* Under the lock: a frame whose bytes are not in p->used (any more) is free, if
 ** the budget has room: 1. Else 0, and nothing done. */
 int frame_return(pagedb_pool *p, frame *f);

@@ -179,8 +179,11 @@ static void test_size_and_room(void **state)
   remove(path);
 }
 
+typedef int (*opener)(unsigned depth, os_queue **out);
+static const opener openers[] = {os_queue_open, os_queue_open_lasting};
+
 /* n requests of 4 KiB each, at some depth; one reads over the end. */
-static void batch_of(unsigned n, unsigned depth, int want_async)
+static void batch_of(unsigned n, unsigned depth, int want_async, opener open_it)
 {
   const char *path = temp_path();
   os_file *f = make(path, 0), *ro;
@@ -189,7 +192,7 @@ static void batch_of(unsigned n, unsigned depth, int want_async)
   os_iov *iov = calloc(2 * n, sizeof *iov);
   unsigned char *mem = malloc((size_t)n * 4096);
   uint64_t seed = n;
-  ok(os_queue_open(depth, &q));
+  ok(open_it(depth, &q));
   if (!want_async)
     assert_false(os_queue_is_async(q));
   random_bytes(&seed, mem, (size_t)n * 4096);
@@ -243,9 +246,8 @@ static void batch_of(unsigned n, unsigned depth, int want_async)
 }
 
 /* One after the other as they come back; none is left out. */
-static void test_reap(void **state)
+static void reap_of(opener open_it)
 {
-  (void)state;
   enum { N = 20 };
   os_file *f = make(temp_path(), 0);
   os_request r[N];
@@ -254,7 +256,8 @@ static void test_reap(void **state)
   static unsigned char mem[N][4096], back[N][4096];
   uint64_t seed = 3;
   random_bytes(&seed, mem, sizeof mem);
-  ok(os_queue_open(6, &q));
+  memset(back, 0, sizeof back);
+  ok(open_it(6, &q));
   for (int write = 1; write >= 0; write--) {
     for (unsigned i = 0; i < N; i++) {
       iov[i] = (os_iov){write ? mem[i] : back[i], 4096};
@@ -277,6 +280,13 @@ static void test_reap(void **state)
   os_close(f);
 }
 
+static void test_reap(void **state)
+{
+  (void)state;
+  for (int i = 0; i < 2; i++)
+    reap_of(openers[i]);
+}
+
 static void test_batches(void **state)
 {
   (void)state;
@@ -291,9 +301,103 @@ static void test_batches(void **state)
     putenv(async ? "PAGEDB_URING=1" : "PAGEDB_URING=0");
     for (int c = 0; c < 6; c++)
       for (int d = 0; d < 3; d++)
-        batch_of(counts[c], depths[d], async);
+        for (int i = 0; i < 2; i++)
+          batch_of(counts[c], depths[d], async, openers[i]);
   }
   putenv("PAGEDB_URING=1");
+}
+
+enum { LEFT_READS = 8, LEFT_BYTES = 65536, LEFT_QUEUES = 40 };
+
+/* Reads of one queue, all of them of the same file. */
+typedef struct left {
+  os_queue *queue;
+  os_request request[LEFT_READS];
+  os_iov iov[LEFT_READS];
+  unsigned char *mem;
+} left;
+
+static void left_open(left *l, os_file *f)
+{
+  ok(os_queue_open_lasting(LEFT_READS, &l->queue));
+  l->mem = os_aligned_alloc(4096, LEFT_READS * LEFT_BYTES);
+  assert_non_null(l->mem);
+  memset(l->mem, 0, LEFT_READS * LEFT_BYTES);
+  for (int i = 0; i < LEFT_READS; i++) {
+    l->iov[i] = (os_iov){l->mem + (size_t)i * LEFT_BYTES, LEFT_BYTES};
+    l->request[i] = (os_request){.file = f,
+                                 .iov = &l->iov[i],
+                                 .niov = 1,
+                                 .off = (uint64_t)i * LEFT_BYTES};
+  }
+}
+
+static void *left_begin(void *arg)
+{
+  left *l = arg;
+  os_queue_submit(l->queue, l->request, LEFT_READS);
+  return NULL;
+}
+
+/* 1 if all came back as they should. */
+static int left_end(left *l, uint64_t sum)
+{
+  int good = 1;
+  os_queue_wait(l->queue);
+  for (int i = 0; i < LEFT_READS; i++)
+    good &= l->request[i].err == PAGEDB_OK && !l->request[i].flying &&
+            l->request[i].done == LEFT_BYTES;
+  good &= fnv1a(l->mem, LEFT_READS * LEFT_BYTES) == sum;
+  os_queue_close(l->queue);
+  os_aligned_free(l->mem);
+  return good;
+}
+
+/* Under way when their thread is gone, in more queues than there are contexts;
+** another thread takes them up. A forked child leaves them alone, and reads, too. */
+static void test_left_under_way(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  os_file *f;
+  left all[LEFT_QUEUES];
+  int err = os_open(path, OS_OPEN_CREATE | OS_OPEN_DIRECT, &f, NULL);
+  if (err == PAGEDB_EDIRECT) {
+    print_message("reads that are left under way are plain ones here\n");
+    f = make(path, 0);
+  }
+  unsigned char *mem = os_aligned_alloc(4096, LEFT_READS * LEFT_BYTES);
+  uint64_t seed = 7;
+  random_bytes(&seed, mem, LEFT_READS * LEFT_BYTES);
+  os_iov iov = {mem, LEFT_READS * LEFT_BYTES};
+  ok(os_writev(f, &iov, 1, 0));
+  uint64_t sum = fnv1a(mem, LEFT_READS * LEFT_BYTES);
+  for (unsigned round = 0; round < 3; round++) {
+    for (int i = 0; i < LEFT_QUEUES; i++) {
+      pthread_t t;
+      left_open(&all[i], f);
+      assert_int_equal(pthread_create(&t, NULL, left_begin, &all[i]), 0);
+      pthread_join(t, NULL);
+    }
+#ifdef __linux__
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+      left own;
+      left_open(&own, f);
+      left_begin(&own);
+      _exit(left_end(&own, sum) ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+#endif
+    for (int i = 0; i < LEFT_QUEUES; i++)
+      assert_true(left_end(&all[i], sum));
+  }
+  os_aligned_free(mem);
+  os_close(f);
+  remove(path);
 }
 
 static void test_memory(void **state)
@@ -769,6 +873,7 @@ int main(void)
       cmocka_unit_test(test_size_and_room),
       cmocka_unit_test(test_batches),
       cmocka_unit_test(test_reap),
+      cmocka_unit_test(test_left_under_way),
       cmocka_unit_test(test_memory),
       cmocka_unit_test(test_clocks),
       cmocka_unit_test(test_fence),

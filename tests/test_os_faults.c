@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -35,7 +36,7 @@ typedef struct plan {
 static plan on_mmap, on_fstat, on_statx, on_fcntl, on_fstatfs, on_ftruncate,
     on_open, on_pread, on_memalign, on_lseek, on_fallocate, on_fdatasync,
     on_fsync, on_preadv, on_malloc, on_calloc, on_submit, on_cqe, on_ring,
-    on_membarrier, on_sysconf;
+    on_membarrier, on_sysconf, on_io_setup, on_io_submit, on_io_getevents;
 static mode_t pretend_mode; /* what fstat says the file is; 0: the truth */
 static int no_dioalign;     /* statx does not tell */
 
@@ -157,6 +158,14 @@ WRAP(long, sysconf, (int name))
   return fails(&on_sysconf) ? -1 : __real_sysconf(name);
 }
 
+static plan *on_syscall(long number)
+{
+  return number == SYS_io_setup       ? &on_io_setup
+         : number == SYS_io_submit    ? &on_io_submit
+         : number == SYS_io_getevents ? &on_io_getevents
+                                      : &on_membarrier;
+}
+
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...)
@@ -167,9 +176,10 @@ long __wrap_syscall(long number, ...)
   for (int i = 0; i < 6; i++)
     arg[i] = va_arg(args, long);
   va_end(args);
-  return fails(&on_membarrier) ? -1
-                               : __real_syscall(number, arg[0], arg[1], arg[2],
-                                                arg[3], arg[4], arg[5]);
+  return fails(on_syscall(number))
+             ? -1
+             : __real_syscall(number, arg[0], arg[1], arg[2], arg[3], arg[4],
+                              arg[5]);
 }
 
 static os_file *make(const char *path)
@@ -372,6 +382,81 @@ static void test_fence_fails(void **state)
   assert_true(!WIFEXITED(status) || WEXITSTATUS(status) != 0);
 }
 
+/* --------------------------------------------------------------------- AIO */
+
+enum { LASTING = 6 };
+
+/* Reads, four at a time at most; how many were under way at the end of the
+** submission. All are right afterwards. */
+static int lasting_reads(void)
+{
+  const char *path = temp_path();
+  unsigned char out[LASTING * 100], in[LASTING * 100] = {0};
+  os_request r[LASTING];
+  os_iov iov[LASTING], all = {out, sizeof out};
+  uint64_t seed = 11;
+  os_queue *q;
+  int flying = 0;
+  os_file *f = make(path);
+  random_bytes(&seed, out, sizeof out);
+  ok(os_writev(f, &all, 1, 0));
+  ok(os_queue_open_lasting(4, &q));
+  for (int i = 0; i < LASTING; i++) {
+    iov[i] = (os_iov){in + i * 100, 100};
+    r[i] = (os_request){
+        .file = f, .iov = &iov[i], .niov = 1, .off = (uint64_t)i * 100};
+  }
+  os_queue_submit(q, r, LASTING);
+  for (int i = 0; i < LASTING; i++)
+    flying += r[i].flying;
+  os_queue_wait(q);
+  for (int i = 0; i < LASTING; i++) {
+    ok(r[i].err);
+    assert_int_equal(r[i].flying, 0);
+    assert_int_equal(r[i].done, 100);
+  }
+  assert_memory_equal(in, out, sizeof in);
+  os_queue_close(q);
+  os_close(f);
+  remove(path);
+  return flying;
+}
+
+/* No context, reads that are not taken, waiting that is interrupted; last a kernel
+** that has the buffers and does not say when it is done: the process ends. */
+static void test_aio_fails(void **state)
+{
+  (void)state;
+  os_queue *q;
+  on_io_setup = (plan){.fail = EAGAIN, .times = LASTING};
+  assert_int_equal(lasting_reads(), 0);
+  assert_int_equal(on_io_setup.times, 0);
+  on_calloc = (plan){.times = 1};
+  expect(os_queue_open_lasting(4, &q), PAGEDB_ENOMEM);
+  if (lasting_reads() == 0) {
+    print_message("skipped: no AIO here\n");
+    return;
+  }
+  on_io_submit = (plan){.fail = EAGAIN, .times = LASTING};
+  assert_int_equal(lasting_reads(), 0);
+  on_io_submit = (plan){.fail = EPERM, .after = 1, .times = 2};
+  assert_true(lasting_reads() > 0);
+  on_io_getevents = (plan){.fail = EINTR, .after = 1, .times = 3};
+  assert_true(lasting_reads() > 0);
+  assert_int_equal(on_io_getevents.times, 0);
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) {
+    signal(SIGABRT, SIG_DFL);
+    on_io_getevents = (plan){.fail = EINVAL, .times = 1};
+    lasting_reads();
+    _exit(0);
+  }
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(!WIFEXITED(status) || WEXITSTATUS(status) != 0);
+}
+
 /* ----------------------------------------------------------------- io_uring */
 
 #ifdef PAGEDB_HAVE_URING
@@ -525,6 +610,7 @@ int main(void)
       cmocka_unit_test(test_open_fails),   cmocka_unit_test(test_probe),
       cmocka_unit_test(test_refused_end),  cmocka_unit_test(test_sizes_fail),
       cmocka_unit_test(test_memory_fails), cmocka_unit_test(test_fence_fails),
+      cmocka_unit_test(test_aio_fails),
 #ifdef PAGEDB_HAVE_URING
       cmocka_unit_test(test_uring_fails),  cmocka_unit_test(test_uring_waits),
 #endif

@@ -183,6 +183,66 @@ static void test_share(void **state)
   rig_close(&r);
 }
 
+/* The budget shrinks while frames are out: what is beyond it goes when they come
+** back, and what is within it is published. */
+static void test_shrunk(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  uint64_t ids[8], used;
+  ahead_page a[8];
+  unsigned looked;
+  int asked = 0;
+  fill(&r, 16);
+  for (unsigned i = 0; i < 8; i++)
+    ids[i] = i;
+  for (int offered = 0; offered < 2; offered++) {
+    assert_int_equal(ahead_begin(r.owner, ids, 8, a, &looked), 8);
+    read_in(a, 8);
+    ok(pagedb_pool_resize(r.pool, 3 * PAGE, &used));
+    assert_int_equal(used, 8 * PAGE);
+    ahead_end(r.owner, a, 8, offered ? no : yes, &asked);
+    assert_int_equal(stats(r.pool).used_bytes, 3 * PAGE);
+    assert_int_equal(stats(r.pool).resident, offered ? 0 : 3);
+    ok(pagedb_discard_from(r.owner, 0));
+    ok(pagedb_pool_resize(r.pool, 64 * PAGE, NULL));
+  }
+  assert_int_equal(get(r.session, r.owner, 7), 1007);
+  rig_close(&r);
+}
+
+/* Looked at, unless somebody changes it; nobody is waited for. */
+static void test_looked_at(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  pagedb_session *other;
+  pagedb_pin held, pin;
+  ok(pagedb_session_open(r.pool, &other));
+  fill(&r, 4);
+  assert_false(ahead_look(other, r.owner, 1, &pin));
+  ok(pagedb_fetch(r.session, r.owner, 1, &held));
+  ok(pagedb_latch_exclusive(&held));
+  assert_false(ahead_look(other, r.owner, 1, &pin));
+  assert_false(ahead_look(r.session, r.owner, 1, &pin));
+  pagedb_unlatch(&held);
+  assert_true(ahead_look(other, r.owner, 1, &pin));
+  assert_int_equal(get_le64(pin.data + AT), 1001);
+  expect(pagedb_latch_exclusive_try(&held), PAGEDB_EBUSY);
+  expect(pagedb_latch_shared_try(&pin), PAGEDB_EMISUSE);
+  ok(pagedb_latch_shared_try(&held));
+  pagedb_unpin(&pin);
+  pagedb_unpin(&held);
+  ok(pagedb_fetch(r.session, r.owner, 1, &held));
+  ok(pagedb_latch_exclusive_try(&held));
+  ok(pagedb_fetch(other, r.owner, 1, &pin));
+  expect(pagedb_latch_shared_try(&pin), PAGEDB_EBUSY);
+  pagedb_unpin(&pin);
+  pagedb_unpin(&held);
+  ok(pagedb_session_close(other));
+  rig_close(&r);
+}
+
 /* The hand spares what was read ahead until it was used, once round. */
 static void test_spared(void **state)
 {
@@ -215,6 +275,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_published), cmocka_unit_test(test_offered),
       cmocka_unit_test(test_dropped),   cmocka_unit_test(test_share),
+      cmocka_unit_test(test_shrunk),    cmocka_unit_test(test_looked_at),
       cmocka_unit_test(test_spared),
   };
   return RUN_WITH_BOTH_FENCES(tests);

@@ -5,7 +5,7 @@
 ** SQLite asks. That it never brings in what is not true any more is shown in
 ** test_vfs_state.c, where there are two processes.
 */
-#define _DEFAULT_SOURCE
+#define _GNU_SOURCE
 #define SQLITE_CORE 1
 #include <pthread.h>
 #include <stdio.h>
@@ -13,6 +13,13 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/ipc.h>
+#include <sys/sem.h>
+#include <time.h>
+#endif
 
 #include "../vfs/vfs_int.h"
 #include "sqlutil.h"
@@ -245,6 +252,46 @@ static void test_fork(void **state)
   fork_in_a_scan("WAL");
 }
 
+#ifdef __linux__
+/* Calls that the system never restarts: 1 if one of them was interrupted. */
+static int is_interrupted(int epoll, int sem)
+{
+  enum { MS = 10 };
+  struct epoll_event event;
+  struct sembuf down = {.sem_op = -1};
+  struct timespec time = {.tv_nsec = MS * 1000000};
+  return (epoll_wait(epoll, &event, 1, MS) < 0 && errno == EINTR) ||
+         (sem >= 0 && semtimedop(sem, &down, 1, &time) < 0 && errno == EINTR);
+}
+
+/* A thread that leaves a scan in the middle, with reads under way, and waits for
+** something else is not interrupted by them; nor after its connection is closed. */
+static void test_host_waits(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  int epoll = epoll_create1(EPOLL_CLOEXEC);
+  int sem = semget(IPC_PRIVATE, 1, 0600);
+  int interrupted = 0;
+  assert_true(epoll >= 0);
+  make(path, "pagedb", 4096, 1);
+  for (unsigned i = 0; i < scaled(30); i++) {
+    sqlite3 *db = db_open(path, "pagedb");
+    sqlite3_stmt *st = begin_scan(db, SLOW_NOT);
+    for (unsigned rows = i * 37; rows > 0; rows--)
+      assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    interrupted += is_interrupted(epoll, sem);
+    sqlite3_finalize(st);
+    db_close(db);
+    interrupted += is_interrupted(epoll, sem);
+  }
+  if (sem >= 0)
+    semctl(sem, 0, IPC_RMID);
+  close(epoll);
+  assert_int_equal(interrupted, 0);
+}
+#endif
+
 /* Somebody cuts the file off under us. What comes back short is thrown away. */
 static void test_truncated(void **state)
 {
@@ -465,11 +512,14 @@ static int setup(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_scans),     cmocka_unit_test(test_point_lookups),
-      cmocka_unit_test(test_equal),     cmocka_unit_test(test_small_pool),
-      cmocka_unit_test(test_close),     cmocka_unit_test(test_fork),
-      cmocka_unit_test(test_truncated), cmocka_unit_test(test_damage),
-      cmocka_unit_test(test_nonsense),  cmocka_unit_test(test_threads),
+      cmocka_unit_test(test_scans),      cmocka_unit_test(test_point_lookups),
+      cmocka_unit_test(test_equal),      cmocka_unit_test(test_small_pool),
+      cmocka_unit_test(test_close),      cmocka_unit_test(test_fork),
+#ifdef __linux__
+      cmocka_unit_test(test_host_waits),
+#endif
+      cmocka_unit_test(test_truncated),  cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_nonsense),   cmocka_unit_test(test_threads),
   };
   return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -503,15 +503,14 @@ static void scan_trim(scan *t)
 }
 
 /* Add the children of an interior page that is in the pool. 0: it is not, or is
-** something else. */
+** something else, or is being renewed: that is not waited for. */
 static int scan_append(conn *c, scan *t, uint64_t id)
 {
   pagedb_pin pin;
   uint32_t size = atomic_load(&c->file->page_size);
   scan_trim(t);
   if (!scan_room(t, size / 2) ||
-      !pagedb_fetch_resident(c->session, atomic_load(&c->file->owner), id,
-                             &pin))
+      !ahead_look(c->session, atomic_load(&c->file->owner), id, &pin))
     return 0;
   unsigned n = kids_of(pin.data, size, id, t->kid + t->n);
   pagedb_unpin(&pin);
@@ -809,8 +808,7 @@ static void ahead_used(conn *c, uint64_t id)
 static int is_leaf(conn *c, uint64_t id)
 {
   pagedb_pin pin;
-  if (!pagedb_fetch_resident(c->session, atomic_load(&c->file->owner), id,
-                             &pin))
+  if (!ahead_look(c->session, atomic_load(&c->file->owner), id, &pin))
     return 0;
   uint8_t type = pin.data[0];
   pagedb_unpin(&pin);
