@@ -239,7 +239,9 @@ typedef struct pagedb_file_options {
 int pagedb_file_open(const char *path, const pagedb_file_options *opt,
                      pagedb_file **out);
 
-/* Close. Data not synced is as durable as the system makes it. NULL is fine. */
+/* Close. Data not synced is as durable as the system makes it. NULL is fine.
+** Where io_uring was in use the system may end with EINTR what the thread that
+** used the file waits in next. */
 void pagedb_file_close(pagedb_file *f);
 
 uint32_t pagedb_file_page_size(const pagedb_file *f);
