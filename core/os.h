@@ -140,7 +140,8 @@ int os_queue_open(unsigned depth, os_queue **out);
 ** carried out within os_queue_submit.
 */
 int os_queue_open_lasting(unsigned depth, os_queue **out);
-void os_queue_close(os_queue *q);         /* waits for what is under way */
+/* Waits for what is under way. NULL is allowed. */
+void os_queue_close(os_queue *q);
 int os_queue_is_async(const os_queue *q); /* io_uring, or AIO, is to be tried */
 
 /* Start reqs[0..n). More than depth may be given: the rest starts as earlier

@@ -279,6 +279,13 @@ static void note_written(shared *s, uint64_t off, uint64_t n, int raw)
   pthread_mutex_unlock(&s->bits_lock);
 }
 
+/*
+** The pages are forgotten before the write, and not once more after it: nothing
+** brings their old content in between. Under EXCLUSIVE nobody else reads, and this
+** connection is here; what it was reading ahead is dropped, since io_write counts the
+** change (file_changed). A checkpoint brings pages of another size than the file's
+** this way, which no sound log has: page 1 tells the size of both.
+*/
 int write_through(conn *c, const void *buf, uint64_t n, uint64_t off)
 {
   shared *s = c->file;
