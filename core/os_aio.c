@@ -38,6 +38,10 @@ struct os_aio {
   _Atomic int holder; /* process; 0 or another one's: nobody */
   int maker;          /* the process that made the context; 0: none */
   aio_context_t context;
+  uint64_t idle; /* a bit for each block that is not under way */
+  /* The kernel does not need them for as long, but valgrind looks into them when
+  ** they come back. */
+  struct iocb block[EVENTS];
 };
 
 static os_aio contexts[CONTEXTS];
@@ -50,6 +54,7 @@ os_aio *os_aio_take(void)
     int held = atomic_load(&a->holder);
     if (held == me || !atomic_compare_exchange_strong(&a->holder, &held, me))
       continue;
+    a->idle = UINT64_MAX;
     if (a->maker == me)
       return a;
     a->context = 0;
@@ -69,14 +74,19 @@ void os_aio_give(os_aio *a)
 
 int os_aio_start(os_aio *a, os_request *r)
 {
-  struct iocb block = {.aio_data = (uintptr_t)r,
-                       .aio_lio_opcode = IOCB_CMD_PREADV,
-                       .aio_fildes = (uint32_t)os_file_fd(r->file),
-                       .aio_buf = (uintptr_t)r->iov,
-                       .aio_nbytes = (uint64_t)r->niov,
-                       .aio_offset = (int64_t)r->off};
-  struct iocb *blocks = &block;
-  return syscall(SYS_io_submit, a->context, 1L, &blocks) == 1;
+  if (a->idle == 0)
+    return 0;
+  struct iocb *b = &a->block[__builtin_ctzll(a->idle)];
+  *b = (struct iocb){.aio_data = (uintptr_t)r,
+                     .aio_lio_opcode = IOCB_CMD_PREADV,
+                     .aio_fildes = (uint32_t)os_file_fd(r->file),
+                     .aio_buf = (uintptr_t)r->iov,
+                     .aio_nbytes = (uint64_t)r->niov,
+                     .aio_offset = (int64_t)r->off};
+  if (syscall(SYS_io_submit, a->context, 1L, &b) != 1)
+    return 0;
+  a->idle &= a->idle - 1;
+  return 1;
 }
 
 /*
@@ -113,6 +123,8 @@ os_request *os_aio_reap(os_aio *a, int wait)
       abort();
     return NULL;
   }
+  const struct iocb *b = (const struct iocb *)(uintptr_t)event.obj;
+  a->idle |= (uint64_t)1 << (b - a->block);
   os_request *r = (os_request *)(uintptr_t)event.data;
   r->done = event.res > 0 ? (size_t)event.res : 0;
   return r;
