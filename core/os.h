@@ -187,8 +187,9 @@ void *os_map(size_t bytes);
 void *os_reserve(size_t bytes);
 void os_decommit(void *p, size_t bytes); /* whole 4 KiB pages */
 void os_release(void *p, size_t bytes);
-uint64_t os_memory_bytes(void); /* usable by this process: RAM, or its cgroup's
-                                   limit if that is lower */
+uint64_t os_memory_bytes(void); /* usable by this process: RAM, or the limit of
+                                   its cgroup or of its address space
+                                   (RLIMIT_AS) if that is lower */
 
 /* Start a thread that takes no signals: those are for the application's own. 0,
 ** and nothing started, where the system refuses. To be joined. */

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -613,6 +614,9 @@ uint64_t os_memory_bytes(void)
   uint64_t ram = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size
                                        : (uint64_t)1 << 30;
   uint64_t limit = cgroup_limit();
+  struct rlimit addresses; /* RLIM_INFINITY is the greatest value */
+  if (getrlimit(RLIMIT_AS, &addresses) == 0 && addresses.rlim_cur < limit)
+    limit = addresses.rlim_cur;
   return limit < ram ? limit : ram;
 }
 

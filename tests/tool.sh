@@ -750,6 +750,11 @@ if [ "$(id -u)" -eq 0 ]; then
   fi
 fi
 
+# A pool of the usual size has to fit into the addresses that the process may have.
+sqlite3 addresses.db "CREATE TABLE t(a)"
+check "limit on addresses" grep -q "converted" \
+  <<<"$(ulimit -v 400000 && "$tool" convert addresses.db 2>&1)"
+
 [ -z "${PAGEDB_TALLY-}" ] || echo "$passed $failed" >>"$PAGEDB_TALLY"
 [ "$failed" = 0 ] && echo "ok    tool              $passed cases"
 exit $((failed > 0))

@@ -479,6 +479,8 @@ def options():
 
 
 def main():
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
     out, opt = os.path.abspath(sys.argv[1]), options()
     os.makedirs(out, exist_ok=True)
     copy = copy_tree(out)

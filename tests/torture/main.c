@@ -26,11 +26,15 @@ typedef struct options {
   const char *image, *dump;
 } options;
 
+/* 90, 20s, 10m, 2h; 0 if it is none of these. */
 static double seconds_of(const char *s)
 {
   char *end;
   double n = strtod(s, &end);
-  return *end == 'm' ? n * 60 : *end == 'h' ? n * 3600 : n;
+  double unit = *end == 'm' ? 60 : *end == 'h' ? 3600 : 1;
+  if (end != s && *end != '\0' && strchr("smh", *end) != NULL)
+    end++;
+  return end != s && *end == '\0' ? n * unit : 0;
 }
 
 static double now(void)
@@ -43,9 +47,11 @@ static int read_options(int argc, char **argv, options *o)
   for (int i = 1; i < argc; i++) {
     const char *a = argv[i], *v = strchr(a, '=');
     v = v == NULL ? "" : v + 1;
-    if (strncmp(a, "--time=", 7) == 0)
+    if (strncmp(a, "--time=", 7) == 0) {
       o->seconds = seconds_of(v);
-    else if (strncmp(a, "--seed=", 7) == 0)
+      if (!(o->seconds > 0)) /* a run of nothing finds no failure */
+        return 0;
+    } else if (strncmp(a, "--seed=", 7) == 0)
       o->seed = strtoull(v, NULL, 0);
     else if (strncmp(a, "--spec=", 7) == 0)
       o->spec = v;
