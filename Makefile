@@ -377,11 +377,11 @@ demo:
 # The options are in the environment of bench/sql/run.py.
 SIZE ?= small
 export SIZE ROUNDS MINUTES BENCH READAHEAD RESUME BENCH_DIR
-BENCHED := build/bench/$(SIZE).json
+BENCHED := build/bench/$(SIZE)$(if $(BENCH),-part).json
 bench: deps
 	@$(MAKE) --no-print-directory $(SQPROGRAMS)
 	python3 bench/sql/run.py $(SQB) $(BENCHED)
-	python3 bench/sql/report.py plots $(BENCHED) build/bench/$(SIZE)
+	python3 bench/sql/report.py plots $(BENCHED) $(BENCHED:.json=)
 	python3 bench/sql/report.py table $(BENCHED)
 
 bench-syscalls: $(SQB)/bench_sql
@@ -426,7 +426,7 @@ format:
 MANUAL := README.md LICENSE CHANGELOG.md \
   $(wildcard docs/*.md docs/*.svg docs/benchmarks.json examples/*.c) \
   core/pagedb.h vfs/pagedb_sqlite.h \
-  $(addsuffix /README.md,core vfs pcache bench sqlite-tests tests/fuzz tests/torture)
+  $(addsuffix /README.md,core vfs pcache bench sqlite-tests tests/fuzz tests/mutants tests/torture)
 
 install: $(PRODUCTS)
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include

@@ -141,7 +141,7 @@ exec 9>hold
 echo "BEGIN; SELECT * FROM t;" >&9
 sleep 0.3
 cp busy.db before
-expect 2 "others have the database open" convert --quiet busy.db
+expect 2 "others hold a lock on the database" convert --quiet busy.db
 check "busy.db is untouched" cmp -s before busy.db
 echo "COMMIT;" >&9
 exec 9>&-

@@ -405,7 +405,8 @@ static int take_it(conversion *c)
   if (rc == SQLITE_OK)
     return GOOD;
   if ((rc & 0xff) == SQLITE_BUSY)
-    return complain(c->o, "others have the database open: nothing was changed");
+    return complain(c->o, "others hold a lock on the database, or have it open "
+                          "in WAL mode: nothing was changed");
   complain(c->o, "%s", reason(c->db));
   return exit_code(rc);
 }
