@@ -206,6 +206,7 @@ static fate fate_of(cut how, unsigned i, uint64_t *seed)
   case CUT_TORN_ONE:
     return i < how.which ? KEPT : i == how.which ? TORN : LOST;
   case CUT_TORN:
+  case CUT_KINDS:
     break;
   }
   return (fate)random_below(seed, 4);

@@ -51,11 +51,12 @@ int platter_name(const platter *p, unsigned file);
 typedef enum cut_kind {
   CUT_NONE, /* all that is pending is lost */
   CUT_ALL,
-  CUT_ONLY,    /* change number `which` is kept */
-  CUT_BUT,     /* change number `which` is lost */
-  CUT_SUBSET,  /* by the seed */
-  CUT_TORN,    /* by the seed, sectors for themselves, garbage */
-  CUT_TORN_ONE /* number `which` is torn, all before it kept, the rest lost */
+  CUT_ONLY,     /* change number `which` is kept */
+  CUT_BUT,      /* change number `which` is lost */
+  CUT_SUBSET,   /* by the seed */
+  CUT_TORN,     /* by the seed, sectors for themselves, garbage */
+  CUT_TORN_ONE, /* number `which` is torn, all before it kept, the rest lost */
+  CUT_KINDS
 } cut_kind;
 
 typedef struct cut {
