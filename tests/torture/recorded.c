@@ -198,14 +198,14 @@ static int bad_sql(sqlite3 *db, const char *what)
   return 1;
 }
 
-/* What a process leaves that is killed while it writes. */
+/* What a process leaves that is killed: commits that only the log has, or a change
+** that has spilled. */
 static int leave_live(sqlite3 *db, const play *p)
 {
   int rc = SQLITE_OK;
-  if (p->journal == JOURNAL_WAL) {
-    for (unsigned k = 1; k <= changes_before(p) && rc == SQLITE_OK; k++)
-      rc = try_sql(db, change_sql(p, k));
-  } else {
+  for (unsigned k = 1; k <= changes_before(p) && rc == SQLITE_OK; k++)
+    rc = try_sql(db, change_sql(p, k));
+  if (changes_before(p) == 0) {
     rc = sqlite3_exec(db, "BEGIN", NULL, NULL, NULL);
     if (rc == SQLITE_OK)
       rc = try_sql(db, rows_sql(5000, 40, p->page_size / 5));
@@ -707,9 +707,7 @@ static void cuts_again(const world *w, const play *p, unsigned places, tally *t)
 static void cut_all(const world *w, const play *p, const effort *how,
                     unsigned places, tally *t)
 {
-  if (p->what == PLAY_ADOPT)
-    t->runs++;
-  else
+  if (p->what != PLAY_ADOPT)
     torture_cuts(w, how, 1, t);
   if (is_command(p) && t->failures == 0 && !how->lies)
     cuts_again(w, p, places, t);
@@ -734,5 +732,6 @@ void play_run(const play *p, const effort *how, unsigned again, int quiet,
     remove(log_path);
   trace_remove(place);
   world_free(&w);
+  mine.runs = 1;
   tally_add(t, &mine);
 }

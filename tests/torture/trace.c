@@ -156,7 +156,8 @@ static void enter(void)
     return;
   pthread_mutex_lock(&one_at_a_time);
   while (log_fd >= 0 && flock(log_fd, LOCK_EX) != 0)
-    ;
+    if (errno != EINTR)
+      abort();
 }
 
 /* The others get their turn. */
@@ -187,7 +188,8 @@ static void note_write(int fd, const struct iovec *iov, ssize_t left, off_t off)
   }
 }
 
-/* A folder's sync may come to nothing: what it covers counts for no content. */
+/* Of a folder below the directory the sync counts for nothing: the cut may leave
+** more than it could. */
 static int note_sync(int fd)
 {
   char path[NAME_MOST];
@@ -220,7 +222,7 @@ int open64(const char *path, int flags, ...)
   return fd;
 }
 
-/* Not all platforms have the 64 in the name; here both names are used. */
+/* SQLite calls it by the one name, the command by the other. */
 int open(const char *path, int flags, ...)
 {
   mode_t mode = 0;
