@@ -72,6 +72,15 @@ typedef struct cut {
 */
 simdisk *platter_cut(const platter *p, cut how, size_t *journal_end);
 
+/*
+** Whether the frames that count in the image's write-ahead logs, up to the last
+** commit, are what a log was at one moment. If not, SQLite's checksum was fooled,
+** and so is every SQLite: it does not see it if of three words in a row, the first
+** at an odd place, one falls by as much as the next two rise. The first trunk page
+** of a free list changes in that way.
+*/
+int platter_logs_are_true(const platter *p, const simdisk *image);
+
 /* Names and contents as a number. */
 uint64_t simdisk_hash(const simdisk *d);
 

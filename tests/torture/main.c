@@ -84,6 +84,9 @@ static void summary(const tally *t, double seconds)
          (unsigned long long)t->images, (unsigned long long)t->distinct,
          (unsigned long long)t->examined, (unsigned long long)t->failures,
          seconds);
+  if (t->fooled > 0)
+    printf("%llu images left out, in which a log's checksum fools SQLite\n",
+           (unsigned long long)t->fooled);
 }
 
 /* Every eighth is one of other processes. */

@@ -32,6 +32,7 @@ void tally_add(tally *t, const tally *more)
   t->cuts += more->cuts;
   t->images += more->images;
   t->distinct += more->distinct;
+  t->fooled += more->fooled;
   t->examined += more->examined;
   t->failures += more->failures;
   if (t->first[0] == 0)
@@ -231,6 +232,11 @@ static int one_image(const follower *f, const world *w, cut c, int depth,
   simdisk *image = platter_cut(f->p, c, &journal_end);
   claim cl = claim_of(f, journal_end);
   t->images++;
+  if (!platter_logs_are_true(f->p, image)) {
+    simdisk_free(image);
+    t->fooled++;
+    return 1;
+  }
   uint64_t key =
       simdisk_hash(image) ^ (cl.least[0] * 31u + cl.least[1] * 1009u +
                              cl.most * 70001u + (unsigned)cl.wild);

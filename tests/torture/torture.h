@@ -19,6 +19,7 @@ typedef struct effort {
 
 typedef struct tally {
   uint64_t runs, cuts, images, distinct, examined, failures;
+  uint64_t fooled;  /* images left out: the log's checksum fooled SQLite */
   char first[1200]; /* the first failure */
 } tally;
 
