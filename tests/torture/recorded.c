@@ -444,13 +444,18 @@ static pid_t launch(const char *role, const play *p, unsigned who)
   _exit(98);
 }
 
-/* Its exit code; that of a signal is above 128. */
+/* An exit code; that of a signal is above 128. */
+static int code_of(int status)
+{
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 static int end_of(pid_t pid)
 {
   int status;
   if (waitpid(pid, &status, 0) != pid)
     abort();
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return code_of(status);
 }
 
 static int run_player(world *w, const char *role, const play *p)
@@ -459,15 +464,26 @@ static int run_player(world *w, const char *role, const play *p)
   return rc == 0 || went_wrong(w, "%s: exit code %d", role, rc);
 }
 
-static int perform(world *w, const play *p)
+/* If one fails the other would wait for it for ever. */
+static int perform_together(world *w, const play *p)
 {
-  if (is_command(p))
-    return run_player(w, "command", p);
+  int status;
   pid_t one = launch("writer", p, 0);
   pid_t two = launch(p->what == PLAY_WRITERS ? "writer" : "checkpointer", p, 1);
-  int first = end_of(one), second = end_of(two);
-  return (first == 0 && second == 0) ||
-         went_wrong(w, "players: exit codes %d, %d", first, second);
+  pid_t first = waitpid(-1, &status, 0);
+  if (first != one && first != two)
+    abort();
+  pid_t other = first == one ? two : one;
+  if (status != 0)
+    kill(other, SIGKILL);
+  int last = end_of(other);
+  return (status == 0 && last == 0) ||
+         went_wrong(w, "players: exit codes %d, %d", code_of(status), last);
+}
+
+static int perform(world *w, const play *p)
+{
+  return is_command(p) ? run_player(w, "command", p) : perform_together(w, p);
 }
 
 static void tell_state(sqlite3 *mirror, int stamped)
