@@ -96,6 +96,8 @@ SQLHELPER := $(OUT)/tests/sqlutil.o $(HELPER)
 TORTUREOBJ := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/main.c,\
             $(wildcard tests/torture/*.c)))
 TORTURE := $(OUT)/torture
+# The command as a function of theirs.
+COMMANDOBJ := $(OUT)/command/tool/main.o $(filter-out %/main.o,$(TOOLOBJ))
 EXAMPLE := $(OUT)/substrate
 # page-db for SQLite's own test programs.
 GLUE    := $(OUT)/libpagedb_suite.so
@@ -165,6 +167,10 @@ $(OUT)/linked/%.o: %.c $(OUT)/flags
 	@mkdir -p $(dir $@)
 	$(CC) $(ALL) -DSQLITE_CORE -c $< -o $@
 
+$(OUT)/command/%.o: %.c $(OUT)/flags
+	@mkdir -p $(dir $@)
+	$(CC) $(ALL) -Dmain=command_main -c $< -o $@
+
 $(OUT)/loaded/%.o: %.c $(OUT)/flags
 	@mkdir -p $(dir $@)
 	$(CC) $(ALL) -fvisibility=hidden -c $< -o $@
@@ -197,10 +203,10 @@ $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
 $(SQLTESTS): $(OUT)/%: $(OUT)/tests/%.o $(SQLHELPER) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_$*) -lcmocka $(LIBSQLITE) $(LIBS) -lm
 
-$(OUT)/test_vfs_power $(OUT)/test_vfs_faults: $(TORTUREOBJ)
+$(OUT)/test_vfs_power $(OUT)/test_vfs_cut $(OUT)/test_vfs_faults: $(TORTUREOBJ) $(COMMANDOBJ)
 $(OUT)/test_vfs_kill: $(OUT)/tests/killpoint.o
 
-$(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(SQLHELPER) $(SQLIB) $(LIB)
+$(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(COMMANDOBJ) $(SQLHELPER) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lcmocka $(LIBSQLITE) $(LIBS) -lm
 
 # This one loads the extension, and must not have it in already.
@@ -288,7 +294,7 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. Nor the
 # power cuts, which take too long. The sanitizers run them.
-NO_VALGRIND := $(addprefix $(OUT)/test_,os_faults vfs_ahead vfs_damage vfs_kill vfs_life vfs_power vfs_process vfs_recover \
+NO_VALGRIND := $(addprefix $(OUT)/test_,os_faults vfs_ahead vfs_cut vfs_damage vfs_kill vfs_life vfs_power vfs_process vfs_recover \
                vfs_state vfs_threads pcache pcache_sql)
 
 check-valgrind: variant

@@ -96,11 +96,7 @@ static void survives(const char *line, const effort *how)
   if (!spec_parse(line, &s))
     fail_msg("%s means nothing", line);
   torture_run(&s, how, 0, &t);
-  all.runs += t.runs;
-  all.cuts += t.cuts;
-  all.images += t.images;
-  all.distinct += t.distinct;
-  all.examined += t.examined;
+  tally_add(&all, &t);
   if (t.failures > 0)
     fail_msg("%s: %s", line, t.first);
 }

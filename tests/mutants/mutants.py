@@ -51,7 +51,7 @@ GOAL = 90.0
 TOO_BIG = 4 << 30  # bytes that a mutant's test may hold
 SCRIPTS = {"tool.sh": "tests/tool.sh", "pcache_routes.sh": "tests/pcache_routes.sh"}
 # Those that do more at full length.
-LONGER = ("test_vfs_faults", "test_vfs_power", "test_vfs_process", "test_vfs_equal")
+LONGER = ("test_vfs_cut", "test_vfs_faults", "test_vfs_power", "test_vfs_process", "test_vfs_equal")
 WITH_PCACHE = ("test_vfs_state", "test_vfs_equal")
 SHORT = {"PAGEDB_TEST_SCALE": "small", "PAGEDB_TRANSACTIONS": "30", "PAGEDB_KILLS": "10"}
 FULL = {"PAGEDB_TRANSACTIONS": "100", "PAGEDB_KILLS": "30"}

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../core/endian.h"
 #include "../util.h"
 #include "cut.h"
 
@@ -206,6 +207,7 @@ static fate fate_of(cut how, unsigned i, uint64_t *seed)
   case CUT_TORN_ONE:
     return i < how.which ? KEPT : i == how.which ? TORN : LOST;
   case CUT_TORN:
+  case CUT_KINDS:
     break;
   }
   return (fate)random_below(seed, 4);
@@ -425,6 +427,98 @@ simdisk *platter_cut(const platter *p, cut how, size_t *journal_end)
   free(entry);
   free(fates);
   return after;
+}
+
+/* ------------------------------------------------------- write-ahead logs */
+
+enum { LOG_HEAD = 32, FRAME_HEAD = 24 };
+
+typedef uint32_t (*get_word)(const uint8_t *p);
+
+/* SQLite's checksum of n bytes, a multiple of 8, on top of sum (WAL format,
+** section 4.2). */
+static void add_sum(get_word get, const unsigned char *p, size_t n,
+                    uint32_t sum[2])
+{
+  for (size_t i = 0; i < n; i += 8) {
+    sum[0] += get(p + i) + sum[1];
+    sum[1] += get(p + i + 4) + sum[0];
+  }
+}
+
+/* Where the last frame that commits, and counts, ends; 0: there is none. */
+static size_t log_end(const unsigned char *p, size_t n)
+{
+  uint32_t sum[2] = {0, 0};
+  size_t end = 0;
+  if (n < LOG_HEAD || (get_be32(p) & ~1u) != 0x377f0682)
+    return 0;
+  get_word get = get_be32(p) & 1 ? get_be32 : get_le32;
+  size_t frame = FRAME_HEAD + (size_t)get_be32(p + 8);
+  add_sum(get, p, 24, sum);
+  if (sum[0] != get_be32(p + 24) || sum[1] != get_be32(p + 28))
+    return 0;
+  for (size_t at = LOG_HEAD; at + frame <= n; at += frame) {
+    add_sum(get, p + at, 8, sum);
+    add_sum(get, p + at + FRAME_HEAD, frame - FRAME_HEAD, sum);
+    if (memcmp(p + at + 8, p + 16, 8) != 0 || sum[0] != get_be32(p + at + 16) ||
+        sum[1] != get_be32(p + at + 20))
+      break;
+    if (get_be32(p + at + 4) != 0)
+      end = at + frame;
+  }
+  return end;
+}
+
+/* Whether a file began with these bytes at some moment since its last sync. */
+static int began_with(const platter *p, unsigned f, const unsigned char *b,
+                      size_t n)
+{
+  bytes now = {0};
+  bytes_resize(&now, p->file[f].n);
+  if (now.n > 0)
+    memcpy(now.p, p->file[f].p, now.n);
+  int found = now.n >= n && memcmp(now.p, b, n) == 0;
+  for (unsigned i = 0; i < p->npending && !found; i++) {
+    const disk_op *op = op_at(p, p->pending[i]);
+    if (is_entry(op) || op->file != f)
+      continue;
+    if (op->kind == OP_TRUNCATE || op->off + op->n > now.n)
+      bytes_resize(&now, (size_t)op->off + op->n);
+    if (op->kind == OP_WRITE && op->n > 0)
+      memcpy(now.p + op->off, op->data, op->n);
+    found = now.n >= n && memcmp(now.p, b, n) == 0;
+  }
+  free(now.p);
+  return found;
+}
+
+/* Any file that had the name. */
+static int name_began_with(const platter *p, const char *name,
+                           const unsigned char *b, size_t n)
+{
+  for (unsigned f = 0; f < simdisk_files(p->disk); f++)
+    if (p->name[f] >= 0 &&
+        strcmp(simdisk_name(p->disk, (unsigned)p->name[f]), name) == 0 &&
+        began_with(p, f, b, n))
+      return 1;
+  return 0;
+}
+
+int platter_logs_are_true(const platter *p, const simdisk *image)
+{
+  for (unsigned i = 0; i < simdisk_names(image); i++) {
+    const char *name = simdisk_name(image, i);
+    size_t n, len = strlen(name);
+    if (len < 4 || strcmp(name + len - 4, "-wal") != 0)
+      continue;
+    const unsigned char *b =
+        simdisk_bytes(image, (unsigned)simdisk_entry(image, i), &n);
+    size_t end = log_end(b, n);
+    if (end > 0 && !name_began_with(p, name, b, end))
+      return 0;
+  }
+  return 1;
 }
 
 uint64_t simdisk_hash(const simdisk *d)

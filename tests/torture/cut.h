@@ -51,11 +51,12 @@ int platter_name(const platter *p, unsigned file);
 typedef enum cut_kind {
   CUT_NONE, /* all that is pending is lost */
   CUT_ALL,
-  CUT_ONLY,    /* change number `which` is kept */
-  CUT_BUT,     /* change number `which` is lost */
-  CUT_SUBSET,  /* by the seed */
-  CUT_TORN,    /* by the seed, sectors for themselves, garbage */
-  CUT_TORN_ONE /* number `which` is torn, all before it kept, the rest lost */
+  CUT_ONLY,     /* change number `which` is kept */
+  CUT_BUT,      /* change number `which` is lost */
+  CUT_SUBSET,   /* by the seed */
+  CUT_TORN,     /* by the seed, sectors for themselves, garbage */
+  CUT_TORN_ONE, /* number `which` is torn, all before it kept, the rest lost */
+  CUT_KINDS
 } cut_kind;
 
 typedef struct cut {
@@ -70,6 +71,15 @@ typedef struct cut {
 ** log's length: that journal is hot again.
 */
 simdisk *platter_cut(const platter *p, cut how, size_t *journal_end);
+
+/*
+** Whether the frames that count in the image's write-ahead logs, up to the last
+** commit, are what a log was at one moment. If not, SQLite's checksum was fooled,
+** and so is every SQLite: it does not see it if of three words in a row, the first
+** at an odd place, one falls by as much as the next two rise. The first trunk page
+** of a free list changes in that way.
+*/
+int platter_logs_are_true(const platter *p, const simdisk *image);
 
 /* Names and contents as a number. */
 uint64_t simdisk_hash(const simdisk *d);

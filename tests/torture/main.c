@@ -5,6 +5,8 @@
 **   torture [--time=10m] [--seed=N]
 **   torture --spec=SPEC [--exhaustive] [--cut=N --image=K,N,SEED [--dump=DIR]] [--lies]
 **           [--rules-off=N]
+**   torture --play=PLAY [--exhaustive] [--lies]
+**   torture --log=FILE [--cut=N --image=K,N,SEED [--dump=DIR]] [--lies]
 */
 #define SQLITE_CORE 1
 #include <stdio.h>
@@ -15,12 +17,13 @@
 
 #include "../../vfs/vfs_int.h"
 #include "../util.h"
+#include "recorded.h"
 #include "torture.h"
 
 typedef struct options {
   double seconds;
   uint64_t seed;
-  const char *spec;
+  const char *spec, *play, *log;
   int exhaustive, lies, stock;
   size_t cut;
   const char *image, *dump;
@@ -55,6 +58,10 @@ static int read_options(int argc, char **argv, options *o)
       o->seed = strtoull(v, NULL, 0);
     else if (strncmp(a, "--spec=", 7) == 0)
       o->spec = v;
+    else if (strncmp(a, "--play=", 7) == 0)
+      o->play = v;
+    else if (strncmp(a, "--log=", 6) == 0)
+      o->log = v;
     else if (strncmp(a, "--cut=", 6) == 0)
       o->cut = strtoull(v, NULL, 0);
     else if (strncmp(a, "--image=", 8) == 0)
@@ -83,16 +90,25 @@ static void summary(const tally *t, double seconds)
          (unsigned long long)t->images, (unsigned long long)t->distinct,
          (unsigned long long)t->examined, (unsigned long long)t->failures,
          seconds);
+  if (t->fooled > 0)
+    printf("%llu images left out, in which a log's checksum fools SQLite\n",
+           (unsigned long long)t->fooled);
 }
 
+/* Every eighth is one of other processes. */
 static void long_run(const options *o, const effort *how, tally *t)
 {
   uint64_t seed = o->seed;
   double start = now(), shown = start;
   while (now() - start < o->seconds) {
-    spec s = spec_random(&seed);
-    s.stock = o->stock;
-    torture_run(&s, how, 0, t);
+    if (t->runs % 8 == 7 && !o->stock) {
+      play p = play_random(&seed);
+      play_run(&p, how, 10, 0, t);
+    } else {
+      spec s = spec_random(&seed);
+      s.stock = o->stock;
+      torture_run(&s, how, 0, t);
+    }
     if (isatty(1) && now() - shown > 1) {
       shown = now();
       printf("\r%.0f s: %llu workloads, %llu images, %llu failures ",
@@ -105,16 +121,33 @@ static void long_run(const options *o, const effort *how, tally *t)
     printf("\n");
 }
 
+static int repeat_log(const options *o)
+{
+  static world w;
+  int good = play_from_log(&w, o->log);
+  if (!good)
+    fprintf(stderr, "%s\n", w.failure);
+  good = good && torture_one_cut(&w, o->lies, o->cut, o->image, o->dump);
+  world_free(&w);
+  return good;
+}
+
 int main(int argc, char **argv)
 {
   options o = {.seconds = 60, .image = "0,0,0", .seed = (uint64_t)time(NULL)};
   effort how = {.cuts = 150, .singles = 3, .random = 2, .again = 10};
   tally t = {0};
   spec s;
+  play p;
+  int player = play_player(argc, argv);
+  if (player >= 0)
+    return player;
   torture_start();
   if (!read_options(argc, argv, &o) ||
-      (o.spec != NULL && !spec_parse(o.spec, &s))) {
-    fprintf(stderr, "usage: torture [--time=10m] [--seed=N] | --spec=SPEC "
+      (o.spec != NULL && !spec_parse(o.spec, &s)) ||
+      (o.play != NULL && !play_parse(o.play, &p))) {
+    fprintf(stderr, "usage: torture [--time=10m] [--seed=N] | --spec=SPEC | "
+                    "--play=PLAY | --log=FILE "
                     "[--exhaustive] [--cut=N --image=K,N,SEED [--dump=DIR]] "
                     "[--lies] [--stock] "
                     "[--rules-off=N]\n");
@@ -126,7 +159,11 @@ int main(int argc, char **argv)
   double start = now();
   if (o.spec != NULL && o.cut > 0)
     return !torture_repeat(&s, o.lies, o.cut, o.image, o.dump);
-  if (o.spec != NULL) {
+  if (o.log != NULL)
+    return !repeat_log(&o);
+  if (o.play != NULL) {
+    play_run(&p, &how, o.exhaustive ? 0 : 10, 0, &t);
+  } else if (o.spec != NULL) {
     torture_run(&s, &how, 0, &t);
   } else {
     printf("SEED=%llu\n", (unsigned long long)o.seed);

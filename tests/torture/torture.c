@@ -26,6 +26,19 @@ void torture_start(void)
   pagedb_vfs.pAppData = sqlite3_vfs_find("simdisk");
 }
 
+void tally_add(tally *t, const tally *more)
+{
+  t->runs += more->runs;
+  t->cuts += more->cuts;
+  t->images += more->images;
+  t->distinct += more->distinct;
+  t->fooled += more->fooled;
+  t->examined += more->examined;
+  t->failures += more->failures;
+  if (t->first[0] == 0)
+    snprintf(t->first, sizeof t->first, "%s", more->first);
+}
+
 /* ------------------------------------------------------------ what is seen */
 
 /* Images seen already, by content and claim. */
@@ -86,15 +99,20 @@ static void on_mark(follower *f, const disk_op *op)
   switch ((mark)op->n) {
   case MARK_BEGIN:
   case MARK_WILD:
-    f->now.most = k;
+    f->now.most = k > f->now.most ? k : f->now.most;
     f->now.wild = op->n == MARK_WILD;
     break;
   case MARK_DONE:
   case MARK_DONE_LATER:
-    f->now.most = f->done = k;
+    /* Another process may have begun its change before this one said so. */
+    f->now.most = k > f->now.most ? k : f->now.most;
+    f->done = k > f->done ? k : f->done;
     f->now.wild = 0;
     for (int i = 0; i < FILES && op->n == MARK_DONE; i++)
-      f->now.least[i] = k;
+      f->now.least[i] = f->done;
+    break;
+  case MARK_PLAIN:
+  case MARK_STAMPED:
     break;
   }
 }
@@ -169,7 +187,8 @@ static unsigned done_before(const follower *f, size_t at)
   const disk_op *op = simdisk_log(f->disk, &n);
   while (at > 0) {
     at--;
-    if (op[at].kind == OP_MARK && op[at].n >= MARK_DONE)
+    if (op[at].kind == OP_MARK &&
+        (op[at].n == MARK_DONE || op[at].n == MARK_DONE_LATER))
       return (unsigned)op[at].off;
   }
   return 0;
@@ -191,11 +210,13 @@ static void report(const world *w, int lies, size_t at, const char *image,
                    const char *failure, int quiet, tally *t)
 {
   char line[300], text[1200];
-  spec_print(&w->spec, line, sizeof line);
+  if (w->log == NULL)
+    spec_print(&w->spec, line, sizeof line);
   snprintf(text, sizeof text,
-           "%s\n  repeat: build/normal/torture%s --rules-off=%u --spec=%s "
+           "%s\n  repeat: build/normal/torture%s --rules-off=%u --%s=%s "
            "--cut=%zu --image=%s",
-           failure, lies ? " --lies" : "", pagedb_globals.rules_off, line, at,
+           failure, lies ? " --lies" : "", pagedb_globals.rules_off,
+           w->log == NULL ? "spec" : "log", w->log == NULL ? line : w->log, at,
            image);
   t->failures++;
   if (t->first[0] == 0)
@@ -211,6 +232,11 @@ static int one_image(const follower *f, const world *w, cut c, int depth,
   simdisk *image = platter_cut(f->p, c, &journal_end);
   claim cl = claim_of(f, journal_end);
   t->images++;
+  if (!platter_logs_are_true(f->p, image)) {
+    simdisk_free(image);
+    t->fooled++;
+    return 1;
+  }
   uint64_t key =
       simdisk_hash(image) ^ (cl.least[0] * 31u + cl.least[1] * 1009u +
                              cl.most * 70001u + (unsigned)cl.wild);
@@ -263,27 +289,32 @@ static follower follow_from_start(const world *w, int lies)
   return (follower){.p = platter_new(w->disk, rules), .disk = w->disk};
 }
 
+void torture_cuts(const world *w, const effort *how, int quiet, tally *t)
+{
+  seen known = {0};
+  uint64_t seed = w->spec.seed;
+  int bad = 0;
+  follower f = follow_from_start(w, how->lies);
+  const disk_op *op;
+  size_t n;
+  t->runs++;
+  simdisk_log(w->disk, &n);
+  while (bad < enough(quiet) && (op = follow(&f)) != NULL)
+    if (is_chosen(how, op, n, &seed))
+      bad += all_images(&f, w, how, &known, quiet, t);
+  platter_free(f.p);
+  free(known.slot);
+}
+
 void torture_run(const spec *s, const effort *how, int quiet, tally *t)
 {
   static world w;
-  seen known = {0};
-  uint64_t seed = s->seed;
-  int bad = 0;
-  t->runs++;
-  if (!world_run(&w, s)) {
+  if (world_run(&w, s)) {
+    torture_cuts(&w, how, quiet, t);
+  } else {
+    t->runs++;
     report(&w, how->lies, 0, "0,0,0", w.failure, quiet, t);
-    world_free(&w);
-    return;
   }
-  follower f = follow_from_start(&w, how->lies);
-  const disk_op *op;
-  size_t n;
-  simdisk_log(w.disk, &n);
-  while (bad < enough(quiet) && (op = follow(&f)) != NULL)
-    if (is_chosen(how, op, n, &seed))
-      bad += all_images(&f, &w, how, &known, quiet, t);
-  platter_free(f.p);
-  free(known.slot);
   world_free(&w);
 }
 
@@ -326,18 +357,15 @@ static void dump(const simdisk *d, const char *dir)
   }
 }
 
-int torture_repeat(const spec *s, int lies, size_t at, const char *image,
-                   const char *dir)
+int torture_one_cut(const world *w, int lies, size_t at, const char *image,
+                    const char *dir)
 {
-  static world w;
   tally t = {0};
   examined e = {0};
   cut c;
-  int good = world_run(&w, s);
-  if (!good)
-    fprintf(stderr, "%s\n", w.failure);
-  if (good && at > 0 && cut_parse(image, &c)) {
-    follower f = follow_from_start(&w, lies);
+  int good = 1;
+  if (at > 0 && cut_parse(image, &c)) {
+    follower f = follow_from_start(w, lies);
     while (platter_at(f.p) < at && follow(&f) != NULL)
       ;
     show_log(&f);
@@ -347,11 +375,22 @@ int torture_repeat(const spec *s, int lies, size_t at, const char *image,
       dump(d, dir);
       simdisk_free(d);
     }
-    good = one_image(&f, &w, c, 1, NULL, &e, &t);
+    good = one_image(&f, w, c, 1, NULL, &e, &t);
     if (!good)
       fprintf(stderr, "%s\n", e.failure);
     platter_free(f.p);
   }
+  return good;
+}
+
+int torture_repeat(const spec *s, int lies, size_t at, const char *image,
+                   const char *dir)
+{
+  static world w;
+  int good = world_run(&w, s);
+  if (!good)
+    fprintf(stderr, "%s\n", w.failure);
+  good = good && torture_one_cut(&w, lies, at, image, dir);
   world_free(&w);
   return good;
 }

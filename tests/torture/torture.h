@@ -6,6 +6,7 @@
 #define TORTURE_H
 
 #include "spec.h"
+#include "world.h"
 
 typedef struct effort {
   unsigned cuts;    /* places where to cut; 0: every one */
@@ -18,8 +19,11 @@ typedef struct effort {
 
 typedef struct tally {
   uint64_t runs, cuts, images, distinct, examined, failures;
+  uint64_t fooled;  /* images left out: the log's checksum fooled SQLite */
   char first[1200]; /* the first failure */
 } tally;
+
+void tally_add(tally *t, const tally *more);
 
 /* Before anything else: SQLite, simdisk and page-db. */
 void torture_start(void);
@@ -30,6 +34,9 @@ void torture_start(void);
 */
 void torture_run(const spec *s, const effort *how, int quiet, tally *t);
 
+/* The same for a workload that was run already. */
+void torture_cuts(const world *w, const effort *how, int quiet, tally *t);
+
 /*
 ** One image alone: the cut at that place of the log, and how it was made, as the
 ** failure's line says. What is found is printed; the image's files are written
@@ -37,5 +44,8 @@ void torture_run(const spec *s, const effort *how, int quiet, tally *t);
 */
 int torture_repeat(const spec *s, int lies, size_t at, const char *image,
                    const char *dir);
+/* The same for a workload that was run already. */
+int torture_one_cut(const world *w, int lies, size_t at, const char *image,
+                    const char *dir);
 
 #endif

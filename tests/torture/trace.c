@@ -2,27 +2,132 @@
 ** trace.c - see trace.h.
 */
 #define _GNU_SOURCE
-#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "../util.h"
 #include "trace.h"
 
-static simdisk *traced;
+static simdisk *traced; /* in this process, or NULL */
+static int log_fd = -1; /* of the log that processes share, or -1 */
 static char dir[400];
+static uint64_t naps;
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+
+/* ----------------------------------------------------- one entry of the log */
+
+/* What stands in the file before the name and the bytes. */
+typedef struct entry {
+  uint32_t kind; /* disk_op_kind, or ENTRY_START */
+  uint32_t name_bytes;
+  uint64_t off, n;
+} entry;
+
+/* What was done so far is what was there before. */
+enum { ENTRY_START = OP_MARK + 1, NAME_MOST = 600 };
+
+/* A disk has one directory: the folder is a part of the name, and a name of its
+** own that ends so. */
+enum { FOLDER = '|' };
+
+static void flatten(char *name)
+{
+  for (; *name != 0; name++)
+    if (*name == '/')
+      *name = FOLDER;
+}
+
+/* A file that is not on the disk yet is being created. */
+static unsigned file_of(simdisk *d, const char *name)
+{
+  int f = simdisk_find(d, name);
+  return f >= 0 ? (unsigned)f : simdisk_create(d, name);
+}
+
+static void carry_out(simdisk *d, const entry *e, const char *name,
+                      const void *bytes)
+{
+  switch (e->kind) {
+  case OP_CREATE:
+    file_of(d, name);
+    break;
+  case OP_DELETE:
+    simdisk_delete(d, name);
+    break;
+  case OP_WRITE:
+    simdisk_write(d, file_of(d, name), bytes, (size_t)e->n, e->off);
+    break;
+  case OP_TRUNCATE:
+    simdisk_truncate(d, file_of(d, name), e->off);
+    break;
+  case OP_SYNC:
+    simdisk_sync(d, file_of(d, name));
+    break;
+  case OP_SYNC_DIR:
+    simdisk_sync_dir(d);
+    break;
+  case OP_MARK:
+    simdisk_mark(d, (unsigned)e->n, e->off);
+    break;
+  default:
+    simdisk_record(d);
+  }
+}
+
+static int has_bytes(const entry *e)
+{
+  return e->kind == OP_WRITE && e->n > 0;
+}
+
+static void append(int fd, const entry *e, const char *name, const void *bytes)
+{
+  struct iovec v[] = {
+      {(void *)(uintptr_t)e, sizeof *e},
+      {(void *)(uintptr_t)name, e->name_bytes},
+      {(void *)(uintptr_t)bytes, has_bytes(e) ? (size_t)e->n : 0}};
+  ssize_t all = (ssize_t)(v[0].iov_len + v[1].iov_len + v[2].iov_len);
+  if (syscall(SYS_writev, fd, v, 3) != all)
+    abort();
+}
+
+static void note(unsigned kind, const char *path, uint64_t off, uint64_t n,
+                 const void *bytes)
+{
+  char name[NAME_MOST];
+  snprintf(name, sizeof name, "%s", path);
+  flatten(name);
+  entry e = {kind, (uint32_t)strlen(name) + 1, off, n};
+  if (log_fd >= 0)
+    append(log_fd, &e, name, bytes);
+  else
+    carry_out(traced, &e, name, bytes);
+}
+
+/* ------------------------------------------------------------------- names */
+
+static int is_active(void)
+{
+  return traced != NULL || log_fd >= 0;
+}
 
 /* The name below the directory, or NULL; "" for the directory itself. */
 static const char *name_in(const char *path)
 {
   size_t n = strlen(dir), len = strlen(path);
-  if (traced == NULL || strncmp(path, dir, n) != 0 ||
+  if (!is_active() || strncmp(path, dir, n) != 0 ||
       (path[n] != '/' && path[n] != 0))
     return NULL;
   if (len > 4 && strcmp(path + len - 4, "-shm") == 0)
@@ -31,45 +136,73 @@ static const char *name_in(const char *path)
 }
 
 /* The same for a descriptor; NULL also for a file that was deleted. */
-static const char *name_of(int fd)
+static const char *name_of(int fd, char path[NAME_MOST])
 {
-  static char path[500];
   char link[40];
-  if (traced == NULL)
+  if (!is_active())
     return NULL;
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  ssize_t n = readlink(link, path, sizeof path - 1);
+  ssize_t n = readlink(link, path, NAME_MOST - 1);
   path[n > 0 ? n : 0] = 0;
   return strstr(path, " (deleted)") != NULL ? NULL : name_in(path);
 }
 
-/* A file that is not on the disk yet is being created. */
-static unsigned file_of(const char *name)
+/* --------------------------------------------- before the C library's calls */
+
+/* From before a call until it is written down nobody else's call is. */
+static void enter(void)
 {
-  int f = simdisk_find(traced, name);
-  return f >= 0 ? (unsigned)f : simdisk_create(traced, name);
+  if (!is_active())
+    return;
+  pthread_mutex_lock(&one_at_a_time);
+  while (log_fd >= 0 && flock(log_fd, LOCK_EX) != 0)
+    if (errno != EINTR)
+      abort();
 }
 
-static void note_write(int fd, const void *buf, ssize_t n, off_t off)
+/* The others get their turn. */
+static void leave(void)
 {
-  const char *name = n > 0 ? name_of(fd) : NULL;
-  if (name != NULL)
-    simdisk_write(traced, file_of(name), buf, (size_t)n, (uint64_t)off);
+  if (!is_active())
+    return;
+  int error = errno;
+  uint64_t nap = naps != 0 ? next_random(&naps) : 1;
+  if (log_fd >= 0)
+    flock(log_fd, LOCK_UN);
+  pthread_mutex_unlock(&one_at_a_time);
+  if (nap % 4 == 0)
+    nanosleep(&(struct timespec){0, (long)(nap / 4 % 400000)}, NULL);
+  errno = error;
 }
 
+static void note_write(int fd, const struct iovec *iov, ssize_t left, off_t off)
+{
+  char path[NAME_MOST];
+  const char *name = left > 0 ? name_of(fd, path) : NULL;
+  for (int i = 0; name != NULL && left > 0; i++) {
+    ssize_t part =
+        (ssize_t)iov[i].iov_len < left ? (ssize_t)iov[i].iov_len : left;
+    note(OP_WRITE, name, (uint64_t)off, (uint64_t)part, iov[i].iov_base);
+    off += part;
+    left -= part;
+  }
+}
+
+/* Of a folder below the directory the sync counts for nothing: the cut may leave
+** more than it could. */
 static int note_sync(int fd)
 {
-  const char *name = name_of(fd);
+  char path[NAME_MOST];
+  struct stat st;
+  const char *name = name_of(fd, path);
   if (name == NULL)
     return 0;
   if (name[0] == 0)
-    simdisk_sync_dir(traced);
-  else
-    simdisk_sync(traced, file_of(name));
+    note(OP_SYNC_DIR, name, 0, 0, NULL);
+  else if (fstat(fd, &st) == 0 && !S_ISDIR(st.st_mode))
+    note(OP_SYNC, name, 0, 0, NULL);
   return 1;
 }
-
-/* --------------------------------------------- before the C library's calls */
 
 int open64(const char *path, int flags, ...)
 {
@@ -80,17 +213,44 @@ int open64(const char *path, int flags, ...)
     mode = va_arg(args, mode_t);
     va_end(args);
   }
+  enter();
   int fd = (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
   const char *name = fd >= 0 && (flags & O_CREAT) != 0 ? name_in(path) : NULL;
   if (name != NULL && name[0] != 0)
-    file_of(name);
+    note(OP_CREATE, name, 0, 0, NULL);
+  leave();
   return fd;
+}
+
+/* SQLite calls it by the one name, the command by the other. */
+int open(const char *path, int flags, ...)
+{
+  mode_t mode = 0;
+  if ((flags & O_CREAT) != 0) {
+    va_list args;
+    va_start(args, flags);
+    mode = va_arg(args, mode_t);
+    va_end(args);
+  }
+  return open64(path, flags, mode);
+}
+
+ssize_t write(int fd, const void *buf, size_t n)
+{
+  enter();
+  off_t off = is_active() ? lseek(fd, 0, SEEK_CUR) : 0;
+  ssize_t done = syscall(SYS_write, fd, buf, n);
+  note_write(fd, &(struct iovec){(void *)(uintptr_t)buf, n}, done, off);
+  leave();
+  return done;
 }
 
 ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t off)
 {
+  enter();
   ssize_t done = syscall(SYS_pwrite64, fd, buf, n, off);
-  note_write(fd, buf, done, off);
+  note_write(fd, &(struct iovec){(void *)(uintptr_t)buf, n}, done, off);
+  leave();
   return done;
 }
 
@@ -101,24 +261,22 @@ ssize_t pwrite(int fd, const void *buf, size_t n, off_t off)
 
 ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t off)
 {
+  enter();
   ssize_t done = syscall(SYS_pwritev, fd, iov, n, off, 0);
-  ssize_t left = done;
-  for (int i = 0; i < n && left > 0; i++) {
-    ssize_t part =
-        (ssize_t)iov[i].iov_len < left ? (ssize_t)iov[i].iov_len : left;
-    note_write(fd, iov[i].iov_base, part, off);
-    off += part;
-    left -= part;
-  }
+  note_write(fd, iov, done, off);
+  leave();
   return done;
 }
 
 int ftruncate64(int fd, off64_t bytes)
 {
+  char path[NAME_MOST];
+  enter();
   int rc = (int)syscall(SYS_ftruncate, fd, bytes);
-  const char *name = rc == 0 ? name_of(fd) : NULL;
+  const char *name = rc == 0 ? name_of(fd, path) : NULL;
   if (name != NULL)
-    simdisk_truncate(traced, file_of(name), (uint64_t)bytes);
+    note(OP_TRUNCATE, name, (uint64_t)bytes, 0, NULL);
+  leave();
   return rc;
 }
 
@@ -127,56 +285,156 @@ int ftruncate(int fd, off_t bytes)
   return ftruncate64(fd, bytes);
 }
 
+static int sync_call(int fd, long number)
+{
+  enter();
+  int rc = note_sync(fd) ? 0 : (int)syscall(number, fd);
+  leave();
+  return rc;
+}
+
 int fdatasync(int fd)
 {
-  return note_sync(fd) ? 0 : (int)syscall(SYS_fdatasync, fd);
+  return sync_call(fd, SYS_fdatasync);
 }
 
 int fsync(int fd)
 {
-  return note_sync(fd) ? 0 : (int)syscall(SYS_fsync, fd);
+  return sync_call(fd, SYS_fsync);
 }
 
 int unlink(const char *path)
 {
+  enter();
   int rc = (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
   const char *name = rc == 0 ? name_in(path) : NULL;
   if (name != NULL && name[0] != 0)
-    simdisk_delete(traced, name);
+    note(OP_DELETE, name, 0, 0, NULL);
+  leave();
   return rc;
 }
 
-/* ----------------------------------------------------------- begin and end */
-
-static void each_file(void (*what)(const char *path))
+static void note_folder(unsigned kind, const char *path, int rc)
 {
-  char path[700];
-  DIR *d = opendir(dir);
-  for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
-    snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-    if (e->d_name[0] != '.')
-      what(path);
-  }
-  if (d != NULL)
-    closedir(d);
+  char name[NAME_MOST];
+  const char *below = rc == 0 ? name_in(path) : NULL;
+  if (below == NULL || below[0] == 0)
+    return;
+  snprintf(name, sizeof name, "%s/", below);
+  note(kind, name, 0, 0, NULL);
 }
 
-static void remove_file(const char *path)
+int mkdir(const char *path, mode_t mode)
 {
-  remove(path);
+  enter();
+  int rc = (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+  note_folder(OP_CREATE, path, rc);
+  leave();
+  return rc;
 }
 
-static void put_file(const simdisk *d, unsigned name)
+int rmdir(const char *path)
 {
-  char path[700];
+  enter();
+  int rc = (int)syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
+  note_folder(OP_DELETE, path, rc);
+  leave();
+  return rc;
+}
+
+/* ------------------------------------------------------------ real directories */
+
+static int remove_one(const char *path, const struct stat *st, int type,
+                      struct FTW *at)
+{
+  (void)st;
+  (void)type;
+  (void)at;
+  return remove(path);
+}
+
+void trace_remove(const char *where)
+{
+  nftw(where, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* A folder, whose name ends so; a file in a folder; a file. */
+static void put(const simdisk *d, unsigned name, const char *where)
+{
+  char path[2 * NAME_MOST];
   size_t n;
   const unsigned char *p =
       simdisk_bytes(d, (unsigned)simdisk_entry(d, name), &n);
-  snprintf(path, sizeof path, "%s/%s", dir, simdisk_name(d, name));
+  int at = snprintf(path, sizeof path, "%s/%s", where, simdisk_name(d, name));
+  for (char *s = path + strlen(where); *s != 0; s++)
+    if (*s == FOLDER)
+      *s = '/';
+  if (path[at - 1] == '/') {
+    if (mkdir(path, 0700) != 0)
+      abort();
+    return;
+  }
   FILE *f = fopen(path, "wb");
+  /* Its folder is not there: nobody can reach it. */
+  if (f == NULL && errno == ENOENT)
+    return;
   if (f == NULL || (n > 0 && fwrite(p, 1, n, f) != n) || fclose(f) != 0)
     abort();
 }
+
+static int is_folder(const char *name)
+{
+  return name[0] != 0 && name[strlen(name) - 1] == FOLDER;
+}
+
+void trace_put(const simdisk *d, const char *where)
+{
+  trace_remove(where);
+  if (mkdir(where, 0755) != 0)
+    abort();
+  for (int files = 0; files < 2; files++)
+    for (unsigned i = 0; i < simdisk_names(d); i++)
+      if (simdisk_entry(d, i) >= 0 && is_folder(simdisk_name(d, i)) != files)
+        put(d, i, where);
+}
+
+/* Files that are no memory, in the directory and in folders of it. */
+static struct {
+  simdisk *disk;
+  size_t skip; /* bytes of the directory's path, with the slash */
+} reading;
+
+static int read_one(const char *path, const struct stat *st, int type,
+                    struct FTW *at)
+{
+  char name[NAME_MOST];
+  size_t n = 0, len = strlen(path);
+  (void)st;
+  if (at->level == 0 || (len > 4 && strcmp(path + len - 4, "-shm") == 0))
+    return 0;
+  snprintf(name, sizeof name, "%s%s", path + reading.skip,
+           type == FTW_D ? "/" : "");
+  flatten(name);
+  unsigned f = simdisk_create(reading.disk, name);
+  unsigned char *p = type == FTW_D ? NULL : read_whole(path, &n);
+  if (type != FTW_D && p == NULL)
+    abort();
+  if (n > 0)
+    simdisk_write(reading.disk, f, p, n, 0);
+  free(p);
+  return 0;
+}
+
+simdisk *trace_read(const char *where)
+{
+  reading.disk = simdisk_new();
+  reading.skip = strlen(where) + 1;
+  if (nftw(where, read_one, 8, FTW_PHYS) != 0)
+    abort();
+  return reading.disk;
+}
+
+/* ----------------------------------------------------------- begin and end */
 
 const char *trace_begin(simdisk *d)
 {
@@ -185,11 +443,7 @@ const char *trace_begin(simdisk *d)
   if (realpath(from != NULL ? from : "build", base) == NULL)
     abort();
   snprintf(dir, sizeof dir, "%s/torture.%07d", base, (int)getpid());
-  mkdir(dir, 0755);
-  each_file(remove_file);
-  for (unsigned i = 0; i < simdisk_names(d); i++)
-    if (simdisk_entry(d, i) >= 0)
-      put_file(d, i);
+  trace_put(d, dir);
   traced = d;
   return dir;
 }
@@ -199,6 +453,75 @@ void trace_end(void)
   if (traced == NULL)
     return;
   traced = NULL;
-  each_file(remove_file);
-  rmdir(dir);
+  trace_remove(dir);
+}
+
+/* ----------------------------------------------------------------- the log */
+
+static int log_open(const char *log, int flags)
+{
+  int fd = (int)syscall(SYS_openat, AT_FDCWD, log,
+                        flags | O_WRONLY | O_APPEND | O_CLOEXEC, 0644);
+  if (fd < 0)
+    abort();
+  return fd;
+}
+
+void trace_log_new(const char *log, const simdisk *d)
+{
+  int fd = log_open(log, O_CREAT | O_TRUNC);
+  for (unsigned i = 0; i < simdisk_names(d); i++) {
+    size_t n;
+    const char *name = simdisk_name(d, i);
+    if (simdisk_entry(d, i) < 0)
+      continue;
+    const unsigned char *p =
+        simdisk_bytes(d, (unsigned)simdisk_entry(d, i), &n);
+    append(fd, &(entry){OP_WRITE, (uint32_t)strlen(name) + 1, 0, n}, name, p);
+  }
+  append(fd, &(entry){ENTRY_START, 1, 0, 0}, "", NULL);
+  close(fd);
+}
+
+void trace_to_log(const char *log, const char *where, uint64_t seed)
+{
+  snprintf(dir, sizeof dir, "%s", where);
+  naps = seed;
+  log_fd = log_open(log, 0);
+}
+
+void trace_mark(unsigned kind, uint64_t number)
+{
+  enter();
+  note(OP_MARK, "", number, kind, NULL);
+  leave();
+}
+
+void trace_log_mark(const char *log, unsigned kind, uint64_t number)
+{
+  int fd = log_open(log, 0);
+  append(fd, &(entry){OP_MARK, 1, number, kind}, "", NULL);
+  close(fd);
+}
+
+simdisk *trace_replay(const char *log)
+{
+  size_t n, at = 0;
+  unsigned char *p = read_whole(log, &n);
+  if (p == NULL)
+    return NULL;
+  simdisk *d = simdisk_new();
+  while (n - at >= sizeof(entry)) {
+    entry e;
+    memcpy(&e, p + at, sizeof e);
+    const char *name = (const char *)p + at + sizeof e;
+    size_t bytes = has_bytes(&e) ? (size_t)e.n : 0;
+    at += sizeof e + e.name_bytes;
+    if (at + bytes > n)
+      abort();
+    carry_out(d, &e, name, p + at);
+    at += bytes;
+  }
+  free(p);
+  return d;
 }

@@ -20,10 +20,13 @@ enum { FILES = 2, MOST_STATES = 400 };
 extern const char *const file_names[FILES];
 
 typedef enum mark {
-  MARK_BEGIN,     /* change n is under way */
-  MARK_WILD,      /* the same, without a journal: a cut may ruin everything */
-  MARK_DONE,      /* state n is acknowledged, and durable */
-  MARK_DONE_LATER /* acknowledged; durable with the WAL's next sync */
+  MARK_BEGIN,      /* change n is under way */
+  MARK_WILD,       /* the same, without a journal: a cut may ruin everything */
+  MARK_DONE,       /* state n is acknowledged, and durable */
+  MARK_DONE_LATER, /* acknowledged; durable with the WAL's next sync */
+  /* In a log of several processes, for the states from 0 on: the content's hash. */
+  MARK_PLAIN,
+  MARK_STAMPED
 } mark;
 
 typedef struct db_state {
@@ -48,8 +51,9 @@ typedef struct world {
   uint64_t seed;
   uint64_t next_row;
   db_state states[MOST_STATES];
-  unsigned done; /* state acknowledged last */
-  int atomic;    /* both files change together */
+  unsigned done;   /* state acknowledged last */
+  int atomic;      /* both files change together */
+  const char *log; /* of other processes, recorded.h; else NULL */
   char failure[700];
 } world;
 
