@@ -45,11 +45,12 @@ PREFIX  ?= /usr/local
 VARIANT ?= normal
 OUT     := build/$(VARIANT)
 FLAGS_normal :=
-FLAGS_asan   := -fsanitize=address -fno-omit-frame-pointer
-FLAGS_ubsan  := -fsanitize=undefined -fno-sanitize-recover=all
-FLAGS_tsan   := -fsanitize=thread
-FLAGS_debug  := -O0
-FLAGS_cov    := --coverage -fprofile-update=atomic
+# PAGEDB_DEBUG: the order of locks is checked (core/lock_order.h).
+FLAGS_asan   := -fsanitize=address -fno-omit-frame-pointer -DPAGEDB_DEBUG
+FLAGS_ubsan  := -fsanitize=undefined -fno-sanitize-recover=all -DPAGEDB_DEBUG
+FLAGS_tsan   := -fsanitize=thread -DPAGEDB_DEBUG
+FLAGS_debug  := -O0 -DPAGEDB_DEBUG
+FLAGS_cov    := --coverage -fprofile-update=atomic -DPAGEDB_DEBUG
 
 CFLAGS  ?= $(if $(filter cov,$(VARIANT)),-O0,-O2) -g
 WARN    := -Wall -Wextra -Wpedantic $(if $(WERROR),-Werror)
@@ -213,7 +214,7 @@ $(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(COMMANDOBJ) $(SQLHELPER)
 $(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | $(SO)
 	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 -ldl $(LIBS)
 
-$(OUT)/test_pool $(OUT)/test_pool_races $(OUT)/test_pool_ahead: $(OUT)/tests/pool_rig.o
+$(OUT)/test_pool $(OUT)/test_pool_races $(OUT)/test_pool_ahead $(OUT)/test_lock_order: $(OUT)/tests/pool_rig.o
 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)
@@ -294,7 +295,7 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. Nor the
 # power cuts, which take too long. The sanitizers run them.
-NO_VALGRIND := $(addprefix $(OUT)/test_,os_faults vfs_ahead vfs_cut vfs_damage vfs_kill vfs_life vfs_power vfs_process vfs_recover \
+NO_VALGRIND := $(addprefix $(OUT)/test_,lock_order os_faults vfs_ahead vfs_cut vfs_damage vfs_kill vfs_life vfs_power vfs_process vfs_recover \
                vfs_state vfs_threads pcache pcache_sql)
 
 check-valgrind: variant

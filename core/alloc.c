@@ -67,7 +67,7 @@ enum {
 struct pagedb_alloc {
   pagedb_store *store;
   pagedb_owner *owner;
-  pthread_mutex_t lock;
+  RANKED_MUTEX(RANK_ALLOC) lock;
   uint64_t next_new;
   uint64_t *chain;
   size_t n;

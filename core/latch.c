@@ -54,14 +54,17 @@ int latch_try_shared(frame *f)
   uint32_t w = atomic_load_explicit(&f->latch, memory_order_relaxed);
   while ((w & LATCH_EXCLUSIVE) == 0) {
     if (atomic_compare_exchange_weak_explicit(
-            &f->latch, &w, w + 1, memory_order_acquire, memory_order_relaxed))
+            &f->latch, &w, w + 1, memory_order_acquire, memory_order_relaxed)) {
+      lock_order_held(RANK_LATCH);
       return 1;
+    }
   }
   return 0;
 }
 
 void latch_shared(pagedb_pool *p, frame *f)
 {
+  lock_order_take(RANK_LATCH);
   while (!latch_try_shared(f))
     park(p, f, LATCH_EXCLUSIVE);
 }
@@ -74,6 +77,7 @@ int latch_try_exclusive(frame *f, pagedb_session *s)
             &f->latch, &w, w | LATCH_EXCLUSIVE, memory_order_acquire,
             memory_order_relaxed)) {
       atomic_store_explicit(&f->holder, s, memory_order_relaxed);
+      lock_order_held(RANK_LATCH);
       return 1;
     }
   }
@@ -82,12 +86,14 @@ int latch_try_exclusive(frame *f, pagedb_session *s)
 
 void latch_exclusive(pagedb_pool *p, frame *f, pagedb_session *s)
 {
+  lock_order_take(RANK_LATCH);
   while (!latch_try_exclusive(f, s))
     park(p, f, LATCH_HOLDERS);
 }
 
 void latch_release_shared(pagedb_pool *p, frame *f)
 {
+  lock_order_give(RANK_LATCH);
   uint32_t w =
       atomic_fetch_sub_explicit(&f->latch, 1, memory_order_release) - 1;
   if (w == LATCH_WAITING)
@@ -96,6 +102,7 @@ void latch_release_shared(pagedb_pool *p, frame *f)
 
 void latch_release_exclusive(pagedb_pool *p, frame *f)
 {
+  lock_order_give(RANK_LATCH);
   atomic_store_explicit(&f->holder, NULL, memory_order_relaxed);
   uint32_t w = atomic_fetch_and_explicit(&f->latch, ~LATCH_EXCLUSIVE,
                                          memory_order_release);

@@ -4,7 +4,8 @@
 ** One small interface; os_posix.c (Linux, macOS), os_win.c, and behind the batch
 ** calls os_queue.c (with Linux's io_uring) and os_aio.c (Linux's AIO) stand behind
 ** it. No other file of core has an #ifdef for a platform. Threads and mutexes are POSIX
-** threads everywhere (mingw-w64 brings winpthreads), so they are not wrapped.
+** threads everywhere (mingw-w64 brings winpthreads), so they are not wrapped;
+** lock_order.h has the order of the mutexes.
 **
 ** Results are pagedb_err codes. A failing call records the system's error
 ** number with pagedb_fault_set(), so that the message names it. Everything
@@ -19,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lock_order.h"
 #include "pagedb.h"
 
 /* A piece of memory in a vectored transfer. Same layout as struct iovec. */

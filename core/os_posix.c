@@ -350,6 +350,7 @@ static int transfer(os_file *f, os_iov *iov, int n, uint64_t off, int write,
                     size_t *done)
 {
   size_t sum = 0;
+  lock_order_io();
   if (!os_range_ok(iov, n, off))
     return pagedb_fault_set(PAGEDB_ERANGE, 0, NULL, PAGEDB_NONE, 0, 0, NULL);
   while (n > 0) {
@@ -409,6 +410,7 @@ int os_size(os_file *f, uint64_t *bytes)
 int os_truncate(os_file *f, uint64_t bytes)
 {
   int rc;
+  lock_order_io();
   if (bytes > (uint64_t)INT64_MAX)
     return pagedb_fault_set(PAGEDB_ERANGE, 0, NULL, PAGEDB_NONE, 0, 0, NULL);
   do
@@ -433,6 +435,7 @@ int os_preallocate(os_file *f, uint64_t off, uint64_t len)
 int os_datasync(os_file *f)
 {
   int rc;
+  lock_order_io();
   do
     rc = data_sync(f->fd);
   while (rc != 0 && errno == EINTR);

@@ -189,6 +189,7 @@ static void uring_give_up(os_queue *q)
 ** something came back. */
 static void uring_push(os_queue *q)
 {
+  lock_order_io();
   while (q->async && io_uring_sq_ready(&q->ring) > 0) {
     int rc = io_uring_submit(&q->ring);
     if (rc > 0)

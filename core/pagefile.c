@@ -44,10 +44,10 @@ struct pagedb_file {
   pagedb_placement placement;
   int direct;
   int read_only;
-  pthread_mutex_t sync_lock;
+  RANKED_MUTEX(RANK_SYNC) sync_lock;
   atomic_uint_fast64_t syncs; /* begun; changed under sync_lock */
   int sync_failed;            /* under sync_lock */
-  pthread_mutex_t queue_lock;
+  RANKED_MUTEX(RANK_QUEUE) queue_lock;
   os_queue *queue;
 };
 

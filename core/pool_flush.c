@@ -133,6 +133,7 @@ static int claim(pagedb_session *s, batch *b, frame *f)
   f->dirty = 0;
   f->owner->ndirty--;
   s->pool->busy++;
+  lock_order_claims(1);
   return 1;
 }
 
@@ -173,6 +174,7 @@ static unsigned batch_write(batch *b, int *err)
 /* Step 4, under the lock. */
 static void batch_settle(pagedb_pool *p, batch *b)
 {
+  lock_order_claims(-(int)b->n);
   for (unsigned i = 0; i < b->n; i++) {
     frame *f = b->frame[i];
     f->writing = 0;

@@ -184,7 +184,7 @@ struct pagedb_session {
 };
 
 typedef struct parking_lot {
-  pthread_mutex_t lock;
+  RANKED_MUTEX(RANK_PARKING) lock;
   pthread_cond_t changed;
 } parking_lot;
 
@@ -194,7 +194,7 @@ struct pagedb_pool {
   uint64_t reserve;
   int asymmetric; /* os_fence_heavy works: hits need no fence */
 
-  pthread_mutex_t lock;
+  RANKED_MUTEX(RANK_POOL) lock;
   pthread_cond_t changed; /* a frame left LOADING, writing, or a reclaim */
   unsigned waiters;
   uint64_t busy; /* frames LOADING or writing: they will change by themselves */

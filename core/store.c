@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lock_order.h"
 #include "pagedb.h"
 #include "pagefile_int.h"
 
@@ -77,7 +78,7 @@ int pagedb_store_of_file(pagedb_file *f, pagedb_store **out)
 
 typedef struct memory_store {
   pagedb_store base;
-  pthread_mutex_t lock;
+  RANKED_MUTEX(RANK_MEMORY) lock;
   unsigned char *bytes;
   uint64_t pages;
   uint64_t room; /* pages */

@@ -72,6 +72,7 @@ static int parent_read(shared *s, void *buf, size_t n, uint64_t off,
   sqlite3_file *f = s->through;
   size_t asked = 0;
   int rc = SQLITE_OK;
+  lock_order_io();
   while (rc == SQLITE_OK && asked < n) {
     size_t piece = parent_piece(n, asked);
     rc = f->pMethods->xRead(f, (uint8_t *)buf + asked, (int)piece,
@@ -93,6 +94,7 @@ static int parent_write(shared *s, const void *buf, size_t n, uint64_t off)
 {
   sqlite3_file *f = s->through;
   int rc = SQLITE_OK;
+  lock_order_io();
   for (size_t done = 0; rc == SQLITE_OK && done < n;) {
     size_t piece = parent_piece(n, done);
     rc = f->pMethods->xWrite(f, (const uint8_t *)buf + done, (int)piece,
@@ -268,6 +270,7 @@ int io_sync(shared *s, int flags)
     return pagedb_fault_set(PAGEDB_ESYNC, 0, s->path, PAGEDB_NONE, 0, 0,
                             "an earlier sync failed; close all connections and "
                             "open again");
+  lock_order_io();
   uint64_t start = began();
   handle *h = atomic_load(&s->buffered);
   sqlite3_file *f = h != NULL ? handle_file(h) : s->through;

@@ -20,7 +20,7 @@
 #include "../core/fault.h"
 #include "vfs_int.h"
 
-globals pagedb_globals = {.lock = PTHREAD_MUTEX_INITIALIZER,
+globals pagedb_globals = {.lock = RANKED_MUTEX_INITIALIZER,
                           .lock_byte = PAGEDB_LOCK_BYTE,
                           .clock = os_wallclock_us};
 

@@ -37,6 +37,8 @@
 **                  that holds shared->lock may wait for the end of a write of
 **                  the pool, and that write marks bits.
 **
+** core/lock_order.h has the ranks, and checks them in debug builds.
+**
 ** What a connection does under SQLite's EXCLUSIVE lock (txn) needs no lock of
 ** ours, but for what the pool may ask on another thread's behalf while it makes
 ** room: pages_write() in pages.c.
@@ -200,8 +202,8 @@ struct shared {
   int writable;
   sqlite3_file *through; /* parent mode: the connection's parent handle */
 
-  pthread_mutex_t lock;
-  pthread_mutex_t bits_lock; /* txn.written, txn.raw */
+  RANKED_MUTEX(RANK_SHARED) lock;
+  RANKED_MUTEX(RANK_BITS) bits_lock; /* txn.written, txn.raw */
   conn *conns;
   state state;
   _Atomic int
@@ -335,7 +337,7 @@ enum { SLOW_NOT, SLOW_START, SLOW_END };
 #define RULE_IS_ON(r) ((pagedb_globals.rules_off & (r)) == 0)
 
 typedef struct globals {
-  pthread_mutex_t lock;
+  RANKED_MUTEX(RANK_GLOBALS) lock;
   _Atomic(pagedb_pool *) pool;   /* once made it stays */
   uint64_t pool_bytes;           /* wanted; 0: core's default */
   _Atomic uint64_t pool_quarter; /* bytes: more than this is not kept dirty */
