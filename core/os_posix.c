@@ -494,8 +494,7 @@ static char *map_aligned(size_t bytes, int flags)
   size_t before = (huge_page - (uintptr_t)p % huge_page) % huge_page;
   if (before > 0)
     munmap(p, before);
-  if (huge_page - before > 0)
-    munmap(p + before + bytes, huge_page - before);
+  munmap(p + before + bytes, huge_page - before);
   return p + before;
 }
 
@@ -629,8 +628,7 @@ int os_thread(pthread_t *t, void *(*run)(void *), void *arg)
 {
   sigset_t all, before;
   sigfillset(&all);
-  if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
-    return 0;
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   int started = pthread_create(t, NULL, run, arg) == 0;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   return started;

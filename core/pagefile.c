@@ -292,12 +292,13 @@ int pagedb_file_count(pagedb_file *f, uint64_t *pages)
 
 /* ----------------------------------------------------------- single pages */
 
-/* Byte offset of `count` pages from id; the end must be a possible offset. */
+/* Byte offset of `count` pages (a run at most) from id; the end must be a possible
+** offset. */
 static int offset_of(const pagedb_file *f, uint64_t id, uint64_t count,
                      uint64_t *off)
 {
   uint64_t most = (uint64_t)INT64_MAX / f->page_size;
-  if (count > most || id > most - count)
+  if (id > most - count)
     return fail(f, PAGEDB_ERANGE, id, NULL);
   *off = id * f->page_size;
   return PAGEDB_OK;

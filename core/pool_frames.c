@@ -462,7 +462,7 @@ static unsigned hand_reclaims(pagedb_pool *p, uint32_t class, unsigned want,
     for (unsigned i = 0; i < m.napart; i++)
       if (m.apart[i]->state == FRAME_PRIVATE)
         private_look_again(p, m.apart[i]);
-  } while (freed == 0 && m.n + m.napart > 0 && m.unwritten < enough);
+  } while (freed == 0 && m.unwritten < enough);
   *unwritten = m.unwritten;
   p->stats.evictions += freed;
   p->since_oldest += freed;
