@@ -109,7 +109,7 @@ SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sql
 
 # The system calls that a test makes fail, or looks into.
 WRAP_test_pcache := -Wl,--wrap=os_fence_heavy
-WRAP_test_pagefile := -Wl,--wrap=os_datasync \
+WRAP_test_pagefile := -Wl,--wrap=os_datasync -Wl,--wrap=os_size \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
 WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
   -Wl,--wrap=os_aligned_alloc -Wl,--wrap=os_reserve

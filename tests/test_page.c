@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "endian.h"
+#include "fault.h"
 #include "pagedb.h"
 #include "util.h"
 
@@ -263,6 +264,25 @@ static void test_messages(void **state)
       "a.pages: page 7: the page's checksum does not match its content: found "
       "0x12, expected 0x34: extra");
   assert_int_equal(strlen(pagedb_fault_message(pagedb_last_fault(), b, 10)), 9);
+  pagedb_fault_set(PAGEDB_EIO, 5, NULL, PAGEDB_NONE, 0, 0, NULL);
+  assert_string_equal(pagedb_fault_message(pagedb_last_fault(), b, sizeof b),
+                      "the system failed to read or write (system error 5)");
+  pagedb_fault_set(PAGEDB_ESHORT, 0, "b", PAGEDB_NONE, 0, 9, NULL);
+  assert_non_null(strstr(pagedb_fault_message(pagedb_last_fault(), b, sizeof b),
+                         ": found 0x0, expected 0x9"));
+  static const struct {
+    int err;
+    const char *status;
+  } said[] = {{PAGEDB_OK, "ok"},
+              {PAGEDB_EUNSTAMPED, "no stamp"},
+              {PAGEDB_EMAGIC, "bad magic"},
+              {PAGEDB_EVERSION, "bad version"},
+              {PAGEDB_ECRC, "bad crc"},
+              {PAGEDB_EPAGEID, "other page"},
+              {PAGEDB_ESHORT, "short"},
+              {PAGEDB_EIO, "unreadable"}};
+  for (size_t i = 0; i < sizeof said / sizeof said[0]; i++)
+    assert_string_equal(fault_status(said[i].err), said[i].status);
   memset(b, 'x', 399);
   b[399] = 0;
   pagedb_fault_set(PAGEDB_EIO, 5, b, PAGEDB_NONE, 0, 0, b);

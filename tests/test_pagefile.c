@@ -2,9 +2,9 @@
 ** test_pagefile.c - files of pages: opening, Direct I/O and its refusal, sizes,
 ** runs, errors, files of another implementation.
 **
-** Linked with --wrap for os_readv, os_writev and os_datasync, which can be made
-** to fail here, and for os_open, which can be made to tell of large blocks. In one
-** file, long as it is, because almost every test goes through these four.
+** Linked with --wrap for os_readv, os_writev, os_datasync and os_size, which can be
+** made to fail here, and for os_open, which can be made to tell of large blocks. In
+** one file, long as it is, because almost every test goes through these five.
 */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -25,10 +25,11 @@ enum { AT = PAGEDB_RECORD_SIZE };
 /* ----------------------------------------------------------- failing calls */
 
 static struct {
-  int read, write, sync; /* countdown, 0: no fault */
+  int read, write, sync, size; /* countdown, 0: no fault */
   int err;
   uint64_t bad_from, bad_to; /* reads that touch these bytes fail */
   uint32_t block;            /* what Direct I/O asks for, 0: the truth */
+  uint32_t memory_block;     /* the same, of addresses only */
 } fault;
 
 /* What was asked of the system. */
@@ -45,9 +46,11 @@ static struct {
 int __real_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *done);
 int __real_os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
 int __real_os_datasync(os_file *f);
+int __real_os_size(os_file *f, uint64_t *bytes);
 int __wrap_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *done);
 int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
 int __wrap_os_datasync(os_file *f);
+int __wrap_os_size(os_file *f, uint64_t *bytes);
 /* Weak: without --wrap=os_open only test_large_blocks is missing. */
 int __real_os_open(const char *path, unsigned flags, os_file **out,
                    os_geometry *geo) __attribute__((weak));
@@ -60,6 +63,8 @@ int __wrap_os_open(const char *path, unsigned flags, os_file **out,
   int err = __real_os_open(path, flags, out, geo);
   if (err == PAGEDB_OK && fault.block != 0 && (flags & OS_OPEN_DIRECT))
     geo->offset_align = geo->memory_align = fault.block;
+  if (err == PAGEDB_OK && fault.memory_block != 0 && (flags & OS_OPEN_DIRECT))
+    geo->memory_align = fault.memory_block;
   return err;
 }
 
@@ -92,6 +97,13 @@ int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off)
   if (fails(&fault.write))
     return pagedb_fault_set(fault.err, 28, NULL, PAGEDB_NONE, 0, 0, NULL);
   return __real_os_writev(f, iov, n, off);
+}
+
+int __wrap_os_size(os_file *f, uint64_t *bytes)
+{
+  if (fails(&fault.size))
+    return pagedb_fault_set(PAGEDB_EIO, 5, NULL, PAGEDB_NONE, 0, 0, NULL);
+  return __real_os_size(f, bytes);
 }
 
 int __wrap_os_datasync(os_file *f)
@@ -416,6 +428,9 @@ static void test_large_blocks(void **state)
   }
   ok(there);
   pagedb_file_close(f);
+  fault.memory_block = 4096;
+  expect(pagedb_file_open(path, &o, &f), PAGEDB_EDIRECT);
+  fault.memory_block = 0;
   fault.block = 4096;
   expect(pagedb_file_open(path, &o, &f), PAGEDB_EDIRECT);
   assert_non_null(strstr(pagedb_last_fault()->what, "larger than the page"));
@@ -752,6 +767,125 @@ static void test_faults_in_runs(void **state)
   remove(path);
 }
 
+/* A length that the system does not tell; lengths that cannot be. */
+static void test_lengths(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  pagedb_file *f =
+      make_file(path, 4096, PAGEDB_LEADING, PAGEDB_DIRECT_PREFERRED);
+  uint64_t n = 7;
+  write_filled(f, 0, 1);
+  fault.size = 1;
+  expect(pagedb_file_count(f, &n), PAGEDB_EIO);
+  assert_string_equal(pagedb_last_fault()->path, path);
+  assert_int_equal(n, 7);
+  ok(pagedb_file_count(f, &n));
+  assert_int_equal(n, 1);
+  assert_null(pagedb_file_alloc(f, 0));
+  assert_null(pagedb_file_alloc(f, SIZE_MAX / 4096 + 1));
+  pagedb_file_close(f);
+  fault.size = 1;
+  expect(pagedb_file_open(path, NULL, &f), PAGEDB_EIO);
+  assert_string_equal(pagedb_last_fault()->path, path);
+  remove(path);
+}
+
+/* A start that is no page of any size, however long, proves nothing. */
+static void test_long_unsound_start(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  const size_t bytes = 1048576 + 4096;
+  uint64_t seed = test_seed("unsound start", 11), n;
+  unsigned char *mem = malloc(bytes);
+  random_bytes(&seed, mem, bytes);
+  FILE *out = fopen(path, "wb");
+  assert_int_equal(fwrite(mem, 1, bytes, out), bytes);
+  fclose(out);
+  free(mem);
+  pagedb_file *f;
+  ok(pagedb_file_open(path, NULL, &f));
+  ok(pagedb_file_count(f, &n));
+  assert_int_equal(n, 257);
+  void *page = pagedb_file_alloc(f, 1);
+  expect(pagedb_file_read(f, 0, page, NULL), PAGEDB_EMAGIC);
+  pagedb_file_free(page);
+  pagedb_file_close(f);
+  remove(path);
+}
+
+/* Errors come in the order of the runs, also when a later run is none at all; and
+** one that went away when the pages were read singly is none. */
+static void test_order_of_errors(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  pagedb_file *f =
+      make_file(path, 4096, PAGEDB_LEADING, PAGEDB_DIRECT_PREFERRED);
+  unsigned char *mem = pagedb_file_alloc(f, 4);
+  void *pages[4];
+  uint64_t lsns[4] = {0};
+  int errs[4];
+  for (int i = 0; i < 4; i++) {
+    pages[i] = mem + (size_t)i * 4096;
+    write_filled(f, (uint64_t)i, (uint64_t)i);
+  }
+  pagedb_run run[2] = {{0, 4, pages, lsns, errs, 0},
+                       {9, 0, pages, lsns, errs, 0}};
+  fault.err = PAGEDB_EIO;
+  fault.bad_from = 2 * 4096;
+  fault.bad_to = 3 * 4096;
+  expect(pagedb_file_read_runs(f, run, 2), PAGEDB_EIO);
+  fault.bad_from = fault.bad_to = 0;
+  assert_int_equal(pagedb_last_fault()->page, 2);
+  assert_int_equal(run[0].err, PAGEDB_EIO);
+  assert_int_equal(run[1].err, PAGEDB_EMISUSE);
+  /* The whole run fails once; each of its pages is there. */
+  fault.read = 1;
+  ok(pagedb_file_read_runs(f, run, 1));
+  ok(run[0].err);
+  for (int i = 0; i < 4; i++) {
+    ok(errs[i]);
+    check_filled(pages[i], 4096, PAGEDB_LEADING, (uint64_t)i);
+  }
+  fault.read = 1;
+  expect(pagedb_file_read_runs(f, run, 2), PAGEDB_EMISUSE);
+  assert_int_equal(pagedb_last_fault()->err, PAGEDB_EMISUSE);
+  assert_int_equal(pagedb_last_fault()->page, 9);
+  ok(run[0].err);
+  /* One page is not tried again; and another error than of the device is not. */
+  run[0].count = 1;
+  fault.read = 1;
+  expect(pagedb_file_read_runs(f, run, 1), PAGEDB_EIO);
+  assert_int_equal(errs[0], PAGEDB_EIO);
+  assert_string_equal(pagedb_last_fault()->what, "read");
+  run[0].count = 4;
+  fault.err = PAGEDB_ENOMEM;
+  fault.read = 1;
+  unsigned reads = asked.reads;
+  expect(pagedb_file_read_runs(f, run, 1), PAGEDB_ENOMEM);
+  assert_int_equal(asked.reads - reads, 1);
+  fault.err = PAGEDB_EIO;
+  fault.write = 1;
+  unsigned writes = asked.writes;
+  expect(pagedb_file_write_runs(f, run, 1), PAGEDB_EIO);
+  assert_int_equal(asked.writes - writes, 1);
+  for (int i = 0; i < 4; i++)
+    assert_int_equal(errs[i], PAGEDB_EIO);
+  assert_string_equal(pagedb_last_fault()->what, "write");
+  pagedb_file_close(f);
+  pagedb_file_options o = {.read_only = 1};
+  ok(pagedb_file_open(path, &o, &f));
+  expect(pagedb_file_write_runs(f, run, 1), PAGEDB_EREADONLY);
+  assert_int_equal(run[0].err, PAGEDB_EREADONLY);
+  assert_int_equal(errs[3], PAGEDB_EREADONLY);
+  assert_int_equal(asked.writes - writes, 1);
+  pagedb_file_free(mem);
+  pagedb_file_close(f);
+  remove(path);
+}
+
 static void *sync_in_thread(void *f)
 {
   return (void *)(intptr_t)pagedb_file_sync(f);
@@ -992,6 +1126,40 @@ static void test_memory_store(void **state)
   r.first = 4;
   expect(s->read(s, &r, 1), PAGEDB_ESHORT);
   pagedb_store_close(s);
+  pagedb_store_close(NULL);
+}
+
+/* Its errors are those of a file: the first is told, all are done. */
+static void test_memory_store_errors(void **state)
+{
+  (void)state;
+  static const uint32_t sizes[] = {256, 2 << 20, 1536};
+  pagedb_store *s;
+  unsigned char page[2][512] = {{0}};
+  void *p[2] = {page[0], page[1]};
+  uint64_t lsn[2] = {3, 4}, n;
+  int errs[2];
+  for (int i = 0; i < 3; i++)
+    expect(pagedb_store_in_memory(sizes[i], &s), PAGEDB_EPAGESIZE);
+  ok(pagedb_store_in_memory(512, &s));
+  pagedb_run far = {SIZE_MAX / 512, 1, p, lsn, errs, 0};
+  expect(s->write(s, &far, 1), PAGEDB_ERANGE);
+  ok(s->count(s, &n));
+  assert_int_equal(n, 0);
+  pagedb_run w = {5, 1, p, lsn, NULL, 0};
+  ok(s->write(s, &w, 1));
+  /* Page 4 is a hole, 6 beyond the end; 5 arrives, without room for its LSN. */
+  pagedb_run r[2] = {{4, 2, p, NULL, errs, 0}, {6, 2, p, NULL, NULL, 0}};
+  expect(s->read(s, r, 2), PAGEDB_EMAGIC);
+  assert_int_equal(pagedb_last_fault()->page, 4);
+  assert_int_equal(errs[0], PAGEDB_EMAGIC);
+  assert_int_equal(errs[1], PAGEDB_OK);
+  assert_int_equal(r[1].err, PAGEDB_ESHORT);
+  assert_memory_equal(page[1] + AT, page[0] + AT, 512 - AT);
+  r[0].count = 0;
+  r[0].errs = NULL;
+  expect(s->read(s, r, 1), PAGEDB_EMISUSE);
+  pagedb_store_close(s);
 }
 
 /* A test that failed leaves no faults to the next. */
@@ -1024,12 +1192,16 @@ int main(void)
       cmocka_unit_test_setup(test_calls, no_faults),
       cmocka_unit_test_setup(test_stores_refuse, no_faults),
       cmocka_unit_test_setup(test_faults_in_runs, no_faults),
+      cmocka_unit_test_setup(test_lengths, no_faults),
+      cmocka_unit_test_setup(test_long_unsound_start, no_faults),
+      cmocka_unit_test_setup(test_order_of_errors, no_faults),
       cmocka_unit_test_setup(test_sync_beside_a_failing_one, no_faults),
       cmocka_unit_test_setup(test_syncs_are_shared, no_faults),
       cmocka_unit_test_setup(test_threads_share_a_file, no_faults),
       cmocka_unit_test_setup(test_interop, no_faults),
       cmocka_unit_test_setup(test_interop_allocator_pages, no_faults),
       cmocka_unit_test_setup(test_memory_store, no_faults),
+      cmocka_unit_test_setup(test_memory_store_errors, no_faults),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
