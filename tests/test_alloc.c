@@ -316,6 +316,121 @@ static void test_not_a_superblock(void **state)
   fault_store_free(disk);
 }
 
+/* Pages of which few fit what is written and read at once, and small ones. */
+static void test_page_sizes(void **state)
+{
+  (void)state;
+  static const struct {
+    uint32_t size;
+    unsigned ids;
+  } cases[] = {{512, 700}, {65536, 100}};
+  for (int c = 0; c < 2; c++) {
+    fault_store *disk = fault_store_new(cases[c].size);
+    pagedb_alloc *a = open_on(disk);
+    static uint8_t is_free[1000];
+    memset(is_free, 0, sizeof is_free);
+    for (unsigned i = 0; i < cases[c].ids; i++)
+      take(a);
+    /* Every other one first: links that are not neighbours, too. */
+    for (unsigned odd = 0; odd < 2; odd++)
+      for (uint64_t id = 1 + odd; id <= cases[c].ids; id += 2) {
+        ok(pagedb_alloc_free(a, id));
+        is_free[id] = 1;
+      }
+    ok(pagedb_alloc_sync(a));
+    pagedb_alloc_close(a);
+    a = open_on(disk);
+    assert_int_equal(pagedb_alloc_free_count(a), cases[c].ids);
+    for (unsigned i = 0; i < cases[c].ids; i++)
+      assert_int_equal(is_free[take(a)]--, 1);
+    pagedb_alloc_close(a);
+    fault_store_free(disk);
+  }
+}
+
+/* The first of several batches of links fails: the others are not written, and
+** the next sync writes them all. */
+static void test_failing_batch_of_links(void **state)
+{
+  (void)state;
+  enum { IDS = 600, BATCH = 256 };
+  fault_store *disk = fault_store_new(PAGE);
+  pagedb_alloc *a = open_on(disk);
+  for (unsigned i = 0; i < IDS; i++)
+    take(a);
+  for (uint64_t id = 1; id <= IDS; id++)
+    ok(pagedb_alloc_free(a, id));
+  uint64_t before = fault_store_calls(disk, FAULT_WRITE);
+  fault_store_fail(disk, FAULT_WRITE, 3, 0, PAGEDB_EIO);
+  expect(pagedb_alloc_sync(a), PAGEDB_EIO);
+  assert_true(fault_store_calls(disk, FAULT_WRITE) - before <= BATCH);
+  ok(pagedb_alloc_sync(a));
+  pagedb_alloc_close(a);
+  a = open_on(disk);
+  assert_int_equal(pagedb_alloc_free_count(a), IDS);
+  pagedb_alloc_close(a);
+  fault_store_free(disk);
+}
+
+static int cannot_count(pagedb_store *s, uint64_t *pages)
+{
+  (void)pages;
+  return pagedb_fault_set(PAGEDB_EIO, 5, s->name, PAGEDB_NONE, 0, 0, "count");
+}
+
+/* A store that does not know how long it is must not be taken for a new one. */
+static void test_unknown_length(void **state)
+{
+  (void)state;
+  fault_store *disk = fault_store_new(PAGE);
+  pagedb_store blind = *fault_store_base(disk);
+  pagedb_alloc *a;
+  blind.count = cannot_count;
+  expect(pagedb_alloc_open(&blind, NULL, &a), PAGEDB_EIO);
+  assert_int_equal(fault_store_calls(disk, FAULT_WRITE), 0);
+  fault_store_free(disk);
+}
+
+/* The last id, and nothing behind it. */
+static void test_ids_run_out(void **state)
+{
+  (void)state;
+  fault_store *disk = fault_store_new(PAGE);
+  uint64_t id = 0;
+  poke_super(disk, UINT64_MAX, UINT64_MAX - 2, 0);
+  pagedb_alloc *a = open_on(disk);
+  assert_true(take(a) == UINT64_MAX - 2);
+  expect(pagedb_alloc_new(a, &id), PAGEDB_EIDS);
+  assert_int_equal(id, 0);
+  ok(pagedb_alloc_free(a, UINT64_MAX - 2));
+  assert_true(take(a) == UINT64_MAX - 2);
+  pagedb_alloc_close(a);
+  fault_store_free(disk);
+}
+
+/* After a failed sync nothing that is on the durable list is handed out: which
+** superblock the disk has is not known. */
+static void test_nothing_after_failed_sync(void **state)
+{
+  (void)state;
+  fault_store *disk = fault_store_new(PAGE);
+  pagedb_alloc *a = open_on(disk);
+  uint64_t id;
+  for (int i = 0; i < 5; i++)
+    take(a);
+  for (id = 1; id <= 3; id++)
+    ok(pagedb_alloc_free(a, id));
+  ok(pagedb_alloc_sync(a));
+  fault_store_fail(disk, FAULT_SYNC, 1, 0, PAGEDB_ESYNC);
+  expect(pagedb_alloc_new(a, &id), PAGEDB_ESYNC);
+  uint64_t writes = fault_store_calls(disk, FAULT_WRITE);
+  expect(pagedb_alloc_new(a, &id), PAGEDB_ESYNC);
+  assert_int_equal(fault_store_calls(disk, FAULT_WRITE), writes);
+  assert_int_equal(pagedb_alloc_free_count(a), 3);
+  pagedb_alloc_close(a);
+  fault_store_free(disk);
+}
+
 /* -------------------------------------------------------------- power cuts */
 
 /* A cut while the first superblock is written: it opens, as new. */
@@ -700,6 +815,11 @@ int main(void)
       cmocka_unit_test(test_interop),
       cmocka_unit_test(test_hostile),
       cmocka_unit_test(test_not_a_superblock),
+      cmocka_unit_test(test_page_sizes),
+      cmocka_unit_test(test_failing_batch_of_links),
+      cmocka_unit_test(test_unknown_length),
+      cmocka_unit_test(test_ids_run_out),
+      cmocka_unit_test(test_nothing_after_failed_sync),
       cmocka_unit_test(test_cut_at_birth),
       cmocka_unit_test(test_power_cuts),
       cmocka_unit_test(test_power_cuts_control),
