@@ -35,8 +35,9 @@ typedef struct plan {
 
 static plan on_mmap, on_fstat, on_statx, on_fcntl, on_fstatfs, on_ftruncate,
     on_open, on_pread, on_memalign, on_lseek, on_fallocate, on_fdatasync,
-    on_fsync, on_preadv, on_malloc, on_calloc, on_submit, on_cqe, on_ring,
-    on_membarrier, on_sysconf, on_io_setup, on_io_submit, on_io_getevents;
+    on_fsync, on_preadv, on_pwritev, on_malloc, on_calloc, on_submit, on_cqe,
+    on_ring, on_membarrier, on_sysconf, on_io_setup, on_io_submit,
+    on_io_getevents;
 static mode_t pretend_mode; /* what fstat says the file is; 0: the truth */
 static int no_dioalign;     /* statx does not tell */
 
@@ -143,6 +144,31 @@ WRAP(ssize_t, preadv, (int fd, const struct iovec *v, int n, off_t o))
   return fails(&on_preadv) ? -1 : __real_preadv(fd, v, n, o);
 }
 
+/* Writes nothing, and calls it no error. */
+WRAP(ssize_t, pwritev, (int fd, const struct iovec *v, int n, off_t o))
+{
+  return fails(&on_pwritev) ? 0 : __real_pwritev(fd, v, n, o);
+}
+
+/* Files of /proc and /sys as a test wants them; NULL: the truth. */
+typedef struct pretended {
+  const char *path, *text;
+} pretended;
+
+static const pretended *pretended_files;
+
+WRAP(FILE *, fopen, (const char *path, const char *mode))
+{
+  if (pretended_files == NULL ||
+      (strncmp(path, "/proc/", 6) != 0 && strncmp(path, "/sys/", 5) != 0))
+    return __real_fopen(path, mode);
+  for (const pretended *f = pretended_files; f->path != NULL; f++)
+    if (strcmp(f->path, path) == 0)
+      return fmemopen((void *)(uintptr_t)f->text, strlen(f->text), "r");
+  errno = ENOENT;
+  return NULL;
+}
+
 WRAP(void *, malloc, (size_t n))
 {
   return fails(&on_malloc) ? NULL : __real_malloc(n);
@@ -214,6 +240,21 @@ static void test_open_fails(void **state)
     expect(os_open(path, OS_OPEN_CREATE | OS_OPEN_EXCLUSIVE, &f, NULL),
            PAGEDB_ECANTOPEN);
   }
+  /* A name that is neither there nor to be made: not for ever either. */
+  const char *nowhere = temp_path();
+  assert_int_equal(symlink("build/no-such-file", nowhere), 0);
+  expect(os_open(nowhere, OS_OPEN_CREATE, &f, NULL), PAGEDB_ECANTOPEN);
+  remove(nowhere);
+  /* Block devices are files, pipes are not. */
+  pretend_mode = S_IFBLK;
+  ok(os_open(path, 0, &f, NULL));
+  os_close(f);
+  pretend_mode = S_IFIFO;
+  expect(os_open(path, 0, &f, NULL), PAGEDB_ECANTOPEN);
+  pretend_mode = 0;
+  on_fcntl = (plan){.fail = EINVAL, .after = 1, .times = 1};
+  expect(os_open(path, OS_OPEN_DIRECT, &f, &geo), PAGEDB_EDIRECT);
+  assert_int_equal(pagedb_last_fault()->sys, EINVAL);
   /* A file that this call made goes away again when it turns out unfit. */
   remove(path);
   on_fstat = (plan){.fail = EIO, .times = 1};
@@ -293,6 +334,25 @@ static void test_refused_end(void **state)
   remove(path);
 }
 
+/* A system that writes nothing does so for ever. */
+static void test_nothing_written(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  os_file *f = make(path);
+  uint64_t bytes = 7;
+  char a[100] = {0};
+  os_iov iov = {a, sizeof a}, none = {a, 0};
+  on_pwritev = (plan){.times = 1};
+  expect(os_writev(f, &iov, 1, 0), PAGEDB_EIO);
+  assert_int_equal(on_pwritev.times, 0);
+  ok(os_writev(f, &none, 1, 0));
+  ok(os_size(f, &bytes));
+  assert_int_equal(bytes, 0);
+  os_close(f);
+  remove(path);
+}
+
 static void test_sizes_fail(void **state)
 {
   (void)state;
@@ -346,6 +406,12 @@ static void test_memory_fails(void **state)
   assert_non_null(p);
   p[0] = p[large - 1] = 1;
   os_table_free(p, large);
+  on_mmap = (plan){.fail = ENOMEM, .times = 1};
+  assert_null(os_map(8192));
+  p = os_map(8192);
+  assert_non_null(p);
+  p[0] = p[8191] = 1;
+  os_release(p, 8192);
   p = os_table_alloc(1000);
   assert_non_null(p);
   os_table_free(p, 1000);
@@ -355,6 +421,50 @@ static void test_memory_fails(void **state)
     on_sysconf = (plan){.after = i, .times = 1};
     assert_true(os_memory_bytes() >= 1 << 20);
   }
+}
+
+/* What a process may use is the least limit of its cgroups, by either version. */
+static void test_memory_limits(void **state)
+{
+  (void)state;
+  static const char v2[] = "/sys/fs/cgroup/", v1[] = "/sys/fs/cgroup/memory/";
+  char path[4][200], line[5000];
+  const pretended none[] = {{NULL, NULL}};
+  pretended_files = none;
+  const uint64_t ram = os_memory_bytes();
+  assert_true(ram > 64 << 20);
+  snprintf(path[0], 200, "%sa/b/memory.max", v2);
+  snprintf(path[1], 200, "%sa/memory.max", v2);
+  snprintf(path[2], 200, "%smemory.max", v2);
+  snprintf(path[3], 200, "%sx/memory.limit_in_bytes", v1);
+  memset(line, 'y', sizeof line);
+  memcpy(line, "0::/", 4);
+  strcpy(line + 4090,
+         "\n"); /* so long that the names of its files are too long */
+  const struct {
+    const char *groups, *text[4];
+    uint64_t limit; /* 0: the machine's */
+  } cases[] = {
+      {"0::/a/b\n", {"max\n", "67108864\n", NULL, NULL}, 64 << 20},
+      {"0::/a/b\n", {"33554432\n", "67108864\n", "max\n", NULL}, 32 << 20},
+      {"0::/a/b\n", {"67108864\n", "0\n", "33554432\n", NULL}, 32 << 20},
+      {"0::/a/b\n", {NULL, "x\n", NULL, "4096\n"}, 0},
+      {"0::/\n", {NULL, NULL, "18446744073709551614\n", NULL}, 0},
+      {"nothing\n2:half\n4:cpu:/x\n3:cpu,memory:/x\n",
+       {NULL, NULL, NULL, "50000000\n"},
+       50000000},
+      {line, {NULL, NULL, "40000000\n", NULL}, 40000000},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    pretended files[6] = {{"/proc/self/cgroup", cases[i].groups}};
+    for (int k = 0, n = 1; k < 4; k++)
+      if (cases[i].text[k] != NULL)
+        files[n++] = (pretended){path[k], cases[i].text[k]};
+    pretended_files = files;
+    assert_int_equal(os_memory_bytes(),
+                     cases[i].limit != 0 ? cases[i].limit : ram);
+  }
+  pretended_files = NULL;
 }
 
 /* A fence that is not to be had, at once or at the second step; one that is lost
@@ -607,12 +717,18 @@ static void test_uring_waits(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_open_fails),   cmocka_unit_test(test_probe),
-      cmocka_unit_test(test_refused_end),  cmocka_unit_test(test_sizes_fail),
-      cmocka_unit_test(test_memory_fails), cmocka_unit_test(test_fence_fails),
+      cmocka_unit_test(test_open_fails),
+      cmocka_unit_test(test_probe),
+      cmocka_unit_test(test_refused_end),
+      cmocka_unit_test(test_sizes_fail),
+      cmocka_unit_test(test_nothing_written),
+      cmocka_unit_test(test_memory_limits),
+      cmocka_unit_test(test_memory_fails),
+      cmocka_unit_test(test_fence_fails),
       cmocka_unit_test(test_aio_fails),
 #ifdef PAGEDB_HAVE_URING
-      cmocka_unit_test(test_uring_fails),  cmocka_unit_test(test_uring_waits),
+      cmocka_unit_test(test_uring_fails),
+      cmocka_unit_test(test_uring_waits),
 #endif
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
