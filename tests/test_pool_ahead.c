@@ -243,6 +243,68 @@ static void test_looked_at(void **state)
   rig_close(&r);
 }
 
+typedef struct looker {
+  rig *r;
+  unsigned got, looked;
+} looker;
+
+static void looks_ahead(void *arg, enum fault_kind kind, uint64_t page)
+{
+  looker *l = arg;
+  const uint64_t ids[] = {page, (uint64_t)1 << 60};
+  ahead_page a[2];
+  if (kind == FAULT_READ)
+    l->got = ahead_begin(l->r->owner, ids, 2, a, &l->looked);
+}
+
+/* A page that somebody reads just now, and one that no file can have, are not
+** read ahead. */
+static void test_not_to_be_read(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  looker l = {.r = &r, .got = 9};
+  fill(&r, 6);
+  fault_store_hook(r.disk, looks_ahead, &l);
+  assert_int_equal(get(r.session, r.owner, 5), 1005);
+  fault_store_hook(r.disk, NULL, NULL);
+  assert_int_equal(l.got, 0);
+  assert_int_equal(l.looked, 2);
+  rig_close(&r);
+}
+
+/* A hint changes nothing that can be asked for, whatever there is of the page. */
+static void test_lines(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  fill(&r, 600);
+  ahead_lines(r.session, r.owner, 1); /* no table */
+  get(r.session, r.owner, 1);
+  pagedb_pool_stats before = stats(r.pool);
+  const uint64_t ids[] = {1, 2, 599, (uint64_t)1 << 40};
+  for (int i = 0; i < 4; i++)
+    ahead_lines(r.session, r.owner, ids[i]);
+  pagedb_pool_stats now = stats(r.pool);
+  assert_memory_equal(&before, &now, sizeof now);
+  ok(pagedb_discard(r.owner, 1)); /* not pinned */
+  rig_close(&r);
+  /* A page of which only the first lines are asked for. */
+  pagedb_pool_options opt = {.capacity = 1 << 20};
+  pagedb_store *store;
+  ok(pagedb_store_in_memory(65536, &store));
+  ok(pagedb_pool_open(&opt, &r.pool));
+  ok(pagedb_owner_open(r.pool, store, &r.owner));
+  ok(pagedb_session_open(r.pool, &r.session));
+  put(r.session, r.owner, 0, 1);
+  ahead_lines(r.session, r.owner, 0);
+  ok(pagedb_discard(r.owner, 0));
+  ok(pagedb_session_close(r.session));
+  ok(pagedb_owner_close(r.owner));
+  ok(pagedb_pool_close(r.pool));
+  pagedb_store_close(store);
+}
+
 /* The hand spares what was read ahead until it was used, once round. */
 static void test_spared(void **state)
 {
@@ -276,7 +338,8 @@ int main(void)
       cmocka_unit_test(test_published), cmocka_unit_test(test_offered),
       cmocka_unit_test(test_dropped),   cmocka_unit_test(test_share),
       cmocka_unit_test(test_shrunk),    cmocka_unit_test(test_looked_at),
-      cmocka_unit_test(test_spared),
+      cmocka_unit_test(test_spared),    cmocka_unit_test(test_not_to_be_read),
+      cmocka_unit_test(test_lines),
   };
   return RUN_WITH_BOTH_FENCES(tests);
 }

@@ -143,8 +143,7 @@ static int call_fetch_0(pagedb_session *s, rig *r)
 /* Two calls: the second begins while the first is stopped in the store, and ends
 ** after it. */
 static void second_waits(rig *r, gate *g, int (*first)(pagedb_session *, rig *),
-                         int first_err,
-                         int (*second)(pagedb_session *, rig *))
+                         int first_err, int (*second)(pagedb_session *, rig *))
 {
   job j, k;
   fault_store_hook(r->disk, gate_hook, g);
@@ -613,6 +612,63 @@ static void test_free_frames_above_the_budget(void **state)
   rig_close(&r);
 }
 
+/* ---------------------------------------------------------- private frames */
+
+enum { PRIVATES = 8192 };
+
+/* More frames of the smallest size than are dropped, or counted, at once. */
+static void test_many_private_frames(void **state)
+{
+  (void)state;
+  pagedb_pool_options opt = {.capacity = 512 * PRIVATES};
+  static private_cell cell[PRIVATES], *c[PRIVATES];
+  pagedb_pool *pool;
+  private_set set;
+  unsigned n = 0;
+  ok(pagedb_pool_open(&opt, &pool));
+  ok(private_open(pool, &set, 512, 1));
+  while (n < PRIVATES && private_get(&set, &cell[n], PRIVATE_MAY) != NULL) {
+    c[n] = &cell[n];
+    n++;
+  }
+  /* Three quarters, since nobody else has any. */
+  assert_in_range(n, PRIVATES / 4 * 3 - 64, PRIVATES / 4 * 3 + 64);
+  assert_int_equal(stats(pool).private_pages, n);
+  private_drop(&set, c, n, 1);
+  assert_int_equal(stats(pool).private_pages, 0);
+  assert_int_equal(stats(pool).used_bytes, 0);
+  private_trim(&set);
+  assert_int_equal(stats(pool).table_bytes, 0);
+  private_close(&set);
+  ok(pagedb_pool_close(pool));
+}
+
+/* Outside of the budget: chunks grow up to a limit, and all go back. */
+static void test_large_outside(void **state)
+{
+  (void)state;
+  enum { PAGES = 160 };
+  pagedb_pool_options opt = {.capacity = 1 << 20};
+  static private_cell cell[PAGES], *c[PAGES];
+  pagedb_pool *pool;
+  private_set set;
+  ok(pagedb_pool_open(&opt, &pool));
+  ok(private_open(pool, &set, 1 << 20, 0));
+  for (unsigned i = 0; i < PAGES; i++) {
+    unsigned char *p = private_get(&set, &cell[i], PRIVATE_MUST);
+    assert_non_null(p);
+    assert_int_equal((uintptr_t)p % 4096, 0);
+    memcpy(p + (1 << 20) - sizeof i, &i, sizeof i);
+    c[i] = &cell[i];
+  }
+  assert_int_equal(stats(pool).outside_bytes, (uint64_t)PAGES << 20);
+  assert_int_equal(stats(pool).used_bytes, 0);
+  private_drop(&set, c, PAGES, 0);
+  assert_int_equal(stats(pool).outside_bytes, 0);
+  private_close(&set);
+  ok(pagedb_pool_close(pool));
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -632,6 +688,8 @@ int main(void)
       cmocka_unit_test(test_addresses_run_out),
       cmocka_unit_test(test_nodes_wait_for_walks),
       cmocka_unit_test(test_free_frames_above_the_budget),
+      cmocka_unit_test(test_many_private_frames),
+      cmocka_unit_test(test_large_outside),
   };
   return RUN_WITH_BOTH_FENCES(tests);
 }
