@@ -6,7 +6,26 @@
 #include <time.h>
 
 #include "endian.h"
+#include "os.h"
 #include "pool_rig.h"
+
+int failed_before;
+
+int rig_asymmetric(void **state)
+{
+  (void)state;
+  putenv("PAGEDB_MEMBARRIER=1");
+  if (!os_fence_init())
+    print_message("no asymmetric fence here: full fences twice\n");
+  return 0;
+}
+
+int rig_full_fences(void **state)
+{
+  (void)state;
+  putenv("PAGEDB_MEMBARRIER=0");
+  return os_fence_init();
+}
 
 rig rig_open(unsigned frames)
 {

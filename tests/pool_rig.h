@@ -66,7 +66,11 @@ int job_join(job *j);
 ** with full fences. Returns the number of failures.
 */
 #define RUN_WITH_BOTH_FENCES(tests)                                            \
-  (cmocka_run_group_tests(tests, NULL, NULL) +                                 \
-   (putenv("PAGEDB_MEMBARRIER=0"), cmocka_run_group_tests(tests, NULL, NULL)))
+  (failed_before = cmocka_run_group_tests(tests, rig_asymmetric, NULL),        \
+   failed_before + cmocka_run_group_tests(tests, rig_full_fences, NULL))
+extern int failed_before;
+/* Set up a group; fails where it has not the fences that it is to have. */
+int rig_asymmetric(void **state);
+int rig_full_fences(void **state);
 
 #endif
