@@ -108,7 +108,8 @@ BENCHS := $(OUT)/bench_scan
 SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sqlite-tests bench bench/* examples))
 
 # The system calls that a test makes fail, or looks into.
-WRAP_test_pcache := -Wl,--wrap=os_fence_heavy
+WRAP_test_pcache := -Wl,--wrap=os_fence_heavy -Wl,--wrap=os_table_alloc \
+  -Wl,--wrap=os_aligned_alloc -Wl,--wrap=realloc
 WRAP_test_pagefile := -Wl,--wrap=os_datasync -Wl,--wrap=os_size \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
 WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \

@@ -244,7 +244,7 @@ void page_table_add(page_table *t, uint32_t key, const page *p)
 void page_table_remove(page_table *t, uint32_t key)
 {
   uint32_t hole = page_table_home(t, key);
-  while (t->slots[hole].key != key || t->slots[hole].number == 0)
+  while (t->slots[hole].key != key)
     hole = (hole + 1) & t->mask;
   /* Move up each later one of the run that may stand in the hole: whose home
   ** is not between the hole and where it stands. */

@@ -88,6 +88,14 @@ static void tried(void)
   pthread_mutex_unlock(&alloc_lock);
 }
 
+static void *unlatches(void *pin)
+{
+  pagedb_unlatch(pin);
+  pthread_mutex_lock(&shared_lock);
+  pthread_mutex_unlock(&shared_lock);
+  return NULL;
+}
+
 /* Latches, in an order that the user answers for, then what a b-tree's split
 ** needs. */
 static void latches(void)
@@ -103,9 +111,22 @@ static void latches(void)
   pthread_mutex_lock(&alloc_lock);
   pthread_mutex_unlock(&alloc_lock);
   pagedb_unpin(&a);
+  /* Taken here, let go there: the session changes hands for a moment. */
+  pthread_t t;
+  if (pthread_create(&t, NULL, unlatches, &b) != 0 || pthread_join(t, NULL))
+    _exit(1);
+  ok(pagedb_latch_exclusive(&b));
   ok(pagedb_flush_page(r.session, r.owner, 1));
   pagedb_unpin(&b);
-  pthread_mutex_lock(&shared_lock); /* no latch is held any more */
+  rig_close(&r);
+}
+
+/* None is held any more when it is let go. */
+static void after_latch(void)
+{
+  rig r = rig_open(4);
+  put(r.session, r.owner, 0, 1);
+  pthread_mutex_lock(&shared_lock);
   pthread_mutex_unlock(&shared_lock);
   rig_close(&r);
 }
@@ -116,6 +137,7 @@ static void test_right_order(void **state)
   assert_true(survives(rising));
   assert_true(survives(tried));
   assert_true(survives(latches));
+  assert_true(survives(after_latch));
 }
 
 /* ---------------------------------------------------------- the wrong order */

@@ -1,7 +1,7 @@
 /*
 ** test_pcache.c - SQLite's page cache on the pool: the contract of
 ** sqlite3_pcache_methods2 method by method, the budget, random operations
-** against a reference cache, threads.
+** against a reference cache, threads, memory that runs out.
 **
 ** The methods are called as SQLite calls them, without SQLite. What goes
 ** through SQL is in test_pcache_sql.c. Every test runs twice: with the
@@ -1170,6 +1170,206 @@ static void test_aside_and_back(void **state)
   }
 }
 
+/* In a child the frames of the budget are gone, once and for all; what is outside
+** stays. Returns what is wrong, 0: nothing. */
+static int as_a_child(private_set *inside, private_cell *cell,
+                      private_set *outside, private_cell *far)
+{
+  private_cell *c[] = {&cell[0], &cell[1]}, *f = far;
+  if (private_pin(inside, &cell[1]) || private_pin(inside, &cell[1]))
+    return 1;
+  if (private_pages(inside) != 1 || !private_pin(outside, far))
+    return 2;
+  private_drop(inside, c, 2, 0);
+  if (private_pages(inside) != 0 || private_pinned(inside) != 0)
+    return 3;
+  private_drop(outside, &f, 1, 0);
+  return private_pages(outside) == 0 ? 0 : 4;
+}
+
+static void test_private_in_child(void **state)
+{
+  (void)state;
+  pool_begin(8 * PAGE, 0);
+  private_set inside, outside;
+  private_cell cell[2], far, *c[] = {&cell[0], &cell[1]}, *f = &far;
+  int status;
+  ok(private_open(pool, &inside, PAGE, 1));
+  ok(private_open(pool, &outside, PAGE, 0));
+  for (int i = 0; i < 2; i++)
+    assert_non_null(private_get(&inside, &cell[i], PRIVATE_MAY));
+  assert_non_null(private_get(&outside, &far, PRIVATE_MUST));
+  assert_true(private_unpin(&inside, &cell[1]));
+  assert_true(private_unpin(&outside, &far));
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) {
+    pagedb_pool_forked(pool);
+    _exit(as_a_child(&inside, cell, &outside, &far));
+  }
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 0);
+  assert_int_equal(private_pages(&inside), 2); /* the parent's are there */
+  private_drop(&inside, c, 2, 0);
+  private_drop(&outside, &f, 1, 0);
+  private_close(&inside);
+  private_close(&outside);
+  pool_end();
+}
+
+/* -------------------------------------------------------------- no memory */
+
+static struct {
+  unsigned countdown; /* 0: none fails */
+  int from_then_on;
+  unsigned failed;
+} memory;
+
+static int memory_is_out(void)
+{
+  if (memory.countdown == 0 || --memory.countdown > 0)
+    return 0;
+  if (memory.from_then_on)
+    memory.countdown = 1;
+  memory.failed++;
+  return 1;
+}
+
+void *__real_os_table_alloc(size_t n);
+void *__wrap_os_table_alloc(size_t n);
+void *__real_os_aligned_alloc(size_t align, size_t n);
+void *__wrap_os_aligned_alloc(size_t align, size_t n);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_realloc(void *p, size_t n);
+
+void *__wrap_os_table_alloc(size_t n)
+{
+  return memory_is_out() ? NULL : __real_os_table_alloc(n);
+}
+
+void *__wrap_os_aligned_alloc(size_t align, size_t n)
+{
+  return memory_is_out() ? NULL : __real_os_aligned_alloc(align, n);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+  return memory_is_out() ? NULL : __real_realloc(p, n);
+}
+
+/* 300 pages while memory is out now and then: those that came are whole, and the
+** others come when there is memory again. Returns how many came. */
+static unsigned make_300(void)
+{
+  static sqlite3_pcache_page *got[301];
+  unsigned n = 0;
+  sqlite3_pcache *c = m->xCreate(PAGE, EXTRA, 1);
+  for (unsigned key = 1; key <= 300; key++) {
+    got[key] = c == NULL ? NULL : m->xFetch(c, key, 2);
+    if (got[key] == NULL)
+      continue;
+    assert_true(is_new(got[key]));
+    write_page(got[key], key);
+    n++;
+  }
+  memory.countdown = 0;
+  if (c == NULL)
+    return 0;
+  for (unsigned key = 1; key <= 300; key++) {
+    if (got[key] == NULL)
+      make(c, key, key);
+    check_page(m->xFetch(c, key, 0), key);
+  }
+  m->xDestroy(c);
+  return n;
+}
+
+static void test_no_memory(void **state)
+{
+  (void)state;
+  unsigned least = 300;
+  pool_begin(1000 * PAGE, 0);
+  for (memory.from_then_on = 0; memory.from_then_on < 2; memory.from_then_on++)
+    for (unsigned n = 1;; n++) {
+      memory.failed = 0;
+      memory.countdown = n;
+      unsigned came = make_300();
+      if (came > 0 && came < least)
+        least = came;
+      if (memory.failed == 0) {
+        assert_int_equal(came, 300);
+        break;
+      }
+    }
+  assert_true(least < 300);
+  pool_end();
+}
+
+static pagedb_pool *no_pool(void)
+{
+  return NULL;
+}
+
+/* Without a pool SQLite is told so, before it has a cache. */
+static void test_no_pool(void **state)
+{
+  (void)state;
+  pcache_setup(no_pool, NULL);
+  assert_int_equal(m->xInit(m->pArg), SQLITE_NOMEM);
+  assert_false(pcache_is_active());
+  assert_null(m->xCreate(PAGE, EXTRA, 1));
+}
+
+static void test_rekey_to_itself(void **state)
+{
+  (void)state;
+  pool_begin(64 * PAGE, 0);
+  sqlite3_pcache *c = cache_new(1, 50);
+  sqlite3_pcache_page *p = make(c, 5, 55);
+  m->xRekey(c, p, 5, 5);
+  assert_ptr_equal(m->xFetch(c, 5, 0), p);
+  check_page(p, 55);
+  assert_int_equal(m->xPagecount(c), 1);
+  m->xDestroy(c);
+  pool_end();
+}
+
+/* So many that blocks of headers are of the largest size; then all of them go, but
+** for one here and there, whose headers stay where they are. */
+static void test_many_pages(void **state)
+{
+  (void)state;
+  enum { KEYS = 30000, EVERY = 5000 };
+  pool_begin((uint64_t)KEYS * 512 * 2, 0);
+  sqlite3_pcache *c = m->xCreate(512, EXTRA, 1);
+  assert_non_null(c);
+  m->xCachesize(c, KEYS);
+  sqlite3_pcache_page *kept[KEYS / EVERY + 1];
+  for (unsigned key = 1; key <= KEYS; key++) {
+    sqlite3_pcache_page *p = m->xFetch(c, key, 2);
+    assert_non_null(p);
+    write_sized(p, 512, key);
+    if (key % EVERY == 0)
+      kept[key / EVERY] = p;
+    else
+      m->xUnpin(c, p, 0);
+  }
+  uint64_t before = stats().private_table_bytes;
+  m->xShrink(c);
+  assert_int_equal(m->xPagecount(c), KEYS / EVERY);
+  assert_true(stats().private_table_bytes < before);
+  for (unsigned key = EVERY; key <= KEYS; key += EVERY) {
+    uint64_t v = key;
+    assert_ptr_equal(m->xFetch(c, key, 0), kept[key / EVERY]);
+    assert_memory_equal(kept[key / EVERY]->pBuf, &v, sizeof v);
+    assert_memory_equal(kept[key / EVERY]->pExtra, &v, sizeof v);
+  }
+  assert_false(has(c, 1));
+  m->xDestroy(c);
+  pool_end();
+}
+
 /* --------------------------------------------------------------------- main */
 
 static int run_all(const char *membarrier)
@@ -1198,6 +1398,11 @@ static int run_all(const char *membarrier)
       cmocka_unit_test(test_pin_meets_claim),
       cmocka_unit_test(test_unpin_meets_apart),
       cmocka_unit_test(test_aside_and_back),
+      cmocka_unit_test(test_private_in_child),
+      cmocka_unit_test(test_no_memory),
+      cmocka_unit_test(test_no_pool),
+      cmocka_unit_test(test_rekey_to_itself),
+      cmocka_unit_test(test_many_pages),
   };
   setenv("PAGEDB_MEMBARRIER", membarrier, 1);
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,6 +64,11 @@ static void test_counted_pins(void **state)
   ok(pagedb_session_open(r.pool, &s));
   for (unsigned i = 0; i < PINS; i++)
     ok(pagedb_fetch(s, r.owner, i, &pin[i]));
+  pagedb_pin more;
+  assert_int_equal(pagedb_fetch_resident(s, r.owner, 3, &more), 1);
+  assert_ptr_equal(more.data, pin[3].data);
+  pagedb_unpin(&more);
+  assert_int_equal(pagedb_fetch_resident(s, r.owner, PINS, &more), 0);
   for (unsigned i = 0; i < SESSION_SLOTS; i++)
     pagedb_unpin(&pin[i]);
   expect(pagedb_session_close(s), PAGEDB_EBUSY);
@@ -245,13 +250,16 @@ static void test_epoch_comes_round_while_reading(void **state)
   rig r = rig_open(8), other = {.pool = r.pool, .disk = fault_store_new(PAGE)};
   gate reading = {.kind = FAULT_READ, .page = 0}, theirs = reading;
   unsigned char page[PAGE] = {0};
-  pagedb_pin pin;
+  pagedb_pin pin, old;
   job j, k;
   ok(pagedb_owner_open(r.pool, fault_store_base(other.disk), &other.owner));
   other.session = r.session;
   fill(&other, 2);
   fill(&r, 3);
-  /* The last epoch; a page of it that is pinned becomes an orphan. */
+  /* A pinned page of an earlier epoch is an orphan. */
+  ok(pagedb_fetch(r.session, r.owner, 2, &old));
+  ok(pagedb_invalidate(r.owner));
+  assert_int_equal(get(r.session, r.owner, 2), 1002);
   atomic_store(&r.owner->want, PTE_PRESENT | PTE_EPOCH_MASK);
   ok(pagedb_fetch(r.session, r.owner, 1, &pin));
   assert_int_equal(get(r.session, other.owner, 1), 1001);
@@ -274,6 +282,7 @@ static void test_epoch_comes_round_while_reading(void **state)
   assert_true(pagedb_resident(other.owner, 0));
   assert_true(pagedb_resident(other.owner, 1));
   pagedb_unpin(&pin);
+  pagedb_unpin(&old);
   ok(pagedb_owner_close(other.owner));
   rig_close(&r);
   fault_store_free(other.disk);
@@ -669,6 +678,118 @@ static void test_large_outside(void **state)
   ok(pagedb_pool_close(pool));
 }
 
+/* What a thread does to a cell while the test, with the pool's lock, is the
+** hand. */
+typedef struct user {
+  private_set *set;
+  private_cell *cell;
+  int (*call)(private_set *, private_cell *);
+  int result;
+  pthread_t thread;
+} user;
+
+static void *user_run(void *arg)
+{
+  user *u = arg;
+  u->result = u->call(u->set, u->cell);
+  return NULL;
+}
+
+static int pin(private_set *s, private_cell *c)
+{
+  return private_pin(s, c);
+}
+
+static int unpin(private_set *s, private_cell *c)
+{
+  return private_unpin(s, c);
+}
+
+/* Start the call; it waits for the lock. */
+static void user_start(user *u, int (*call)(private_set *, private_cell *))
+{
+  u->call = call;
+  assert_int_equal(pthread_create(&u->thread, NULL, user_run, u), 0);
+  for (int i = 0; i < 20; i++)
+    nap();
+}
+
+/* The user meets the hand: whoever was first has the frame. */
+static void test_user_meets_hand(void **state)
+{
+  (void)state;
+  rig r = rig_open(8);
+  private_set set;
+  private_cell cell;
+  user u = {.set = &set, .cell = &cell};
+  ok(private_open(r.pool, &set, PAGE, 1));
+  assert_non_null(private_get(&set, &cell, PRIVATE_MAY));
+  frame *f = cell.frame;
+  /* Claimed, and let go. */
+  assert_true(private_unpin(&set, &cell));
+  pthread_mutex_lock(&r.pool->lock);
+  private_claim(f);
+  user_start(&u, pin);
+  private_release(f);
+  pthread_mutex_unlock(&r.pool->lock);
+  pthread_join(u.thread, NULL);
+  assert_int_equal(u.result, 1);
+  assert_int_equal(private_pinned(&set), 1);
+  /* Put apart, and then aside: the unpin brings it back, where it is a victim. */
+  pthread_mutex_lock(&r.pool->lock);
+  assert_int_equal(private_put_apart(f), 1);
+  private_look_again(r.pool, f);
+  assert_int_equal(f->aside, 1);
+  pthread_mutex_unlock(&r.pool->lock);
+  assert_true(private_unpin(&set, &cell));
+  assert_int_equal(f->aside, 0);
+  assert_true(private_pin(&set, &cell));
+  /* Put apart, unpinned, and taken before the unpin has the lock. */
+  pthread_mutex_lock(&r.pool->lock);
+  assert_int_equal(private_put_apart(f), 1);
+  user_start(&u, unpin);
+  assert_int_equal(frames_reclaim(r.pool, &f, 1), 1);
+  pthread_mutex_unlock(&r.pool->lock);
+  pthread_join(u.thread, NULL);
+  assert_int_equal(u.result, 1);
+  assert_int_equal(private_pages(&set), 0);
+  assert_false(private_pin(&set, &cell));
+  private_close(&set);
+  rig_close(&r);
+}
+
+/* A victim that turns out to be pinned is as it was. */
+static void test_reclaim_of_pinned(void **state)
+{
+  (void)state;
+  rig r = rig_open(8);
+  pagedb_pin pinned, orphan;
+  private_set set;
+  private_cell cell, *c = &cell;
+  fill(&r, 2);
+  ok(private_open(r.pool, &set, PAGE, 1));
+  assert_non_null(private_get(&set, &cell, PRIVATE_MAY));
+  ok(pagedb_fetch(r.session, r.owner, 0, &orphan));
+  ok(pagedb_invalidate(r.owner));
+  ok(pagedb_fetch(r.session, r.owner, 0, &pinned));
+  frame *f[] = {frame_of_pin(&pinned), frame_of_pin(&orphan), cell.frame};
+  assert_int_equal(f[0]->state, FRAME_RESIDENT);
+  assert_int_equal(f[1]->state, FRAME_ORPHAN);
+  assert_int_equal(f[2]->state, FRAME_PRIVATE);
+  pthread_mutex_lock(&r.pool->lock);
+  assert_int_equal(frames_reclaim(r.pool, f, 3), 0);
+  pthread_mutex_unlock(&r.pool->lock);
+  assert_true(pagedb_resident(r.owner, 0));
+  assert_int_equal(f[1]->state, FRAME_ORPHAN);
+  assert_int_equal(atomic_load(&cell.claim), PRIVATE_FREE);
+  assert_int_equal(get_le64(pinned.data + AT), 1000);
+  pagedb_unpin(&pinned);
+  pagedb_unpin(&orphan);
+  private_drop(&set, &c, 1, 0);
+  private_close(&set);
+  rig_close(&r);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -690,6 +811,8 @@ int main(void)
       cmocka_unit_test(test_free_frames_above_the_budget),
       cmocka_unit_test(test_many_private_frames),
       cmocka_unit_test(test_large_outside),
+      cmocka_unit_test(test_user_meets_hand),
+      cmocka_unit_test(test_reclaim_of_pinned),
   };
   return RUN_WITH_BOTH_FENCES(tests);
 }
