@@ -563,8 +563,7 @@ static uint64_t least_limit(const char *mount, char *group, const char *file)
   uint64_t least = UINT64_MAX;
   for (;;) {
     int n = snprintf(path, sizeof path, "%s%s/%s", mount, group, file);
-    uint64_t limit =
-        n > 0 && (size_t)n < sizeof path ? number_in(path) : UINT64_MAX;
+    uint64_t limit = (size_t)n < sizeof path ? number_in(path) : UINT64_MAX;
     if (limit < least)
       least = limit;
     char *slash = strrchr(group, '/');

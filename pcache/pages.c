@@ -136,29 +136,23 @@ void page_free(page_store *s, page *p)
   b->free = p;
 }
 
-static void blocks_free(page_store *s, block **list, int all)
+void page_store_trim(page_store *s)
 {
   block *next;
-  for (block *b = *list; b != NULL; b = next) {
+  for (block *b = s->open; b != NULL; b = next) {
     next = b->next;
-    if (b->live > 0 && !all)
+    if (b->live > 0)
       continue;
-    block_unlink(list, b);
+    block_unlink(&s->open, b);
     s->place[b->index] = (block_place){0};
     s->bytes -= b->bytes;
     os_table_free(b, b->bytes);
   }
 }
 
-void page_store_trim(page_store *s)
-{
-  blocks_free(s, &s->open, 0);
-}
-
 void page_store_free(page_store *s)
 {
-  blocks_free(s, &s->open, 1);
-  blocks_free(s, &s->full, 1);
+  page_store_trim(s);
   free(s->place);
 }
 

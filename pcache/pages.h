@@ -88,7 +88,7 @@ void page_store_init(page_store *s, size_t extra);
 /* base.pExtra is set, its content undefined. NULL: no memory. */
 page *page_alloc(page_store *s);
 void page_free(page_store *s, page *p);
-/* Free the blocks in which no header is in use; all blocks. */
+/* Free the blocks in which no header is in use; all of it, none being in use. */
 void page_store_trim(page_store *s);
 void page_store_free(page_store *s);
 

@@ -139,9 +139,17 @@ WRAP(int, fsync, (int fd))
   return fails(&on_fsync) ? -1 : __real_fsync(fd);
 }
 
+static off_t
+    grows_to; /* where the file ends once a preadv failed; 0: as it was */
+
 WRAP(ssize_t, preadv, (int fd, const struct iovec *v, int n, off_t o))
 {
-  return fails(&on_preadv) ? -1 : __real_preadv(fd, v, n, o);
+  if (!fails(&on_preadv))
+    return __real_preadv(fd, v, n, o);
+  if (grows_to != 0 && __real_ftruncate(fd, grows_to) != 0)
+    abort();
+  errno = on_preadv.fail;
+  return -1;
 }
 
 /* Writes nothing, and calls it no error. */
@@ -317,16 +325,20 @@ static void test_refused_end(void **state)
   char a[100], b[100];
   size_t done = 0;
   ok(os_truncate(f, 150));
-  for (int last = 0; last < 3; last++) {
+  for (int last = 0; last < 4; last++) {
     os_iov iov[2] = {{a, 100}, {b, 100}};
     on_preadv = (plan){.fail = EINVAL, .after = 1, .times = 1};
     on_fstat = (plan){.fail = EIO, .times = last == 2};
     ok(os_truncate(f, last == 0 ? 100 : 150));
+    grows_to = last == 3 ? 300 : 0;
     int err = os_readv(f, iov, 2, 0, &done);
     /* What came is all there is, or an error: never a piece without one. */
     on_preadv = on_fstat = (plan){0};
+    grows_to = 0;
     if (last == 0)
       ok(err);
+    else if (last == 3) /* it is no end any more */
+      expect(err, PAGEDB_EIO);
     else if (err == PAGEDB_OK)
       assert_int_equal(done, 150);
   }

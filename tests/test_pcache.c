@@ -683,6 +683,11 @@ static int use_in_child(sqlite3_pcache *mem, sqlite3_pcache *c,
     uint64_t v = key;
     if (p == NULL || memcmp(p->pBuf, &v, sizeof v) != 0)
       return 1;
+    if (key % 2 == 0)
+      m->xUnpin(mem, p, 0);
+    p = m->xFetch(mem, key, 0);
+    if (p == NULL || memcmp(p->pBuf, &v, sizeof v) != 0)
+      return 8;
     p = m->xFetch(mem, 100 + key, 2);
     if (p == NULL)
       return 2;
@@ -1129,6 +1134,48 @@ static void test_pin_meets_claim(void **state)
   duel_end(&d, 2);
 }
 
+/* One of a batch of victims is pinned at the last moment: the others go. */
+static void test_pin_meets_batch(void **state)
+{
+  (void)state;
+  enum { OF_A = 40, ALL = 64 };
+  private_set a, b;
+  static private_cell in_a[OF_A], in_b[ALL], *c[ALL];
+  unsigned n = 0, taken = 0;
+  pool_begin(ALL * PAGE, 0);
+  ok(private_open(pool, &a, PAGE, 1));
+  ok(private_open(pool, &b, PAGE, 1));
+  for (int i = 0; i < OF_A; i++)
+    assert_non_null(private_get(&a, &in_a[i], PRIVATE_MAY));
+  for (int i = 0; i < OF_A; i++)
+    assert_true(private_unpin(&a, &in_a[i]));
+  if (a.asymmetric)
+    meanwhile = (struct meanwhile){&in_a[1], 1};
+  else
+    assert_true(private_pin(&a, &in_a[1]));
+  for (; n <= ALL - OF_A; n++)
+    assert_non_null(private_get(&b, &in_b[n], PRIVATE_MAY));
+  meanwhile.cell = NULL;
+  if (a.asymmetric)
+    private_count(&a.pins);
+  for (int i = 0; i < OF_A; i++)
+    taken += claim_of(&in_a[i]) == PRIVATE_TAKEN;
+  assert_in_range(taken, 2, 4);
+  assert_int_equal(claim_of(&in_a[0]), PRIVATE_TAKEN);
+  assert_int_equal(claim_of(&in_a[1]), PRIVATE_FREE);
+  assert_int_equal(claim_of(&in_a[2]), PRIVATE_TAKEN);
+  assert_int_equal(private_pages(&a), OF_A - taken);
+  for (int i = 0; i < OF_A; i++)
+    c[i] = &in_a[i];
+  private_drop(&a, c, OF_A, 0);
+  for (unsigned i = 0; i < n; i++)
+    c[i] = &in_b[i];
+  private_drop(&b, c, n, 0);
+  private_close(&a);
+  private_close(&b);
+  pool_end();
+}
+
 /* Unpinned between the hand's two looks: it stays in the ring. */
 static void test_unpin_meets_apart(void **state)
 {
@@ -1175,12 +1222,15 @@ static void test_aside_and_back(void **state)
 static int as_a_child(private_set *inside, private_cell *cell,
                       private_set *outside, private_cell *far)
 {
-  private_cell *c[] = {&cell[0], &cell[1]}, *f = far;
+  private_cell excess;
+  private_cell *c[] = {&excess, &cell[0], &cell[1]}, *f = far;
   if (private_pin(inside, &cell[1]) || private_pin(inside, &cell[1]))
     return 1;
   if (private_pages(inside) != 1 || !private_pin(outside, far))
     return 2;
-  private_drop(inside, c, 2, 0);
+  if (private_get(inside, &excess, PRIVATE_MUST) == NULL)
+    return 5;
+  private_drop(inside, c, 3, 0);
   if (private_pages(inside) != 0 || private_pinned(inside) != 0)
     return 3;
   private_drop(outside, &f, 1, 0);
@@ -1224,6 +1274,7 @@ static struct {
   unsigned countdown; /* 0: none fails */
   int from_then_on;
   unsigned failed;
+  size_t not_of; /* bytes that are never to be had; 0: none */
 } memory;
 
 static int memory_is_out(void)
@@ -1245,7 +1296,8 @@ void *__wrap_realloc(void *p, size_t n);
 
 void *__wrap_os_table_alloc(size_t n)
 {
-  return memory_is_out() ? NULL : __real_os_table_alloc(n);
+  return n == memory.not_of || memory_is_out() ? NULL
+                                               : __real_os_table_alloc(n);
 }
 
 void *__wrap_os_aligned_alloc(size_t align, size_t n)
@@ -1303,6 +1355,27 @@ static void test_no_memory(void **state)
       }
     }
   assert_true(least < 300);
+  pool_end();
+}
+
+/* The table cannot grow from 64 slots to 128: it is filled, but for one slot, and
+** then no page is to be had, until there is memory again. */
+static void test_full_table(void **state)
+{
+  (void)state;
+  enum { MOST = 62 };
+  pool_begin(1000 * PAGE, 0);
+  sqlite3_pcache *c = cache_new(1, 500);
+  memory.not_of = 128 * 8;
+  for (unsigned key = 1; key <= MOST; key++)
+    make(c, key, key);
+  assert_null(m->xFetch(c, MOST + 1, 2));
+  assert_false(has(c, MOST + 1));
+  memory.not_of = 0;
+  make(c, MOST + 1, MOST + 1);
+  for (unsigned key = 1; key <= MOST + 1; key++)
+    check_page(m->xFetch(c, key, 0), key);
+  m->xDestroy(c);
   pool_end();
 }
 
@@ -1396,10 +1469,12 @@ static int run_all(const char *membarrier)
       cmocka_unit_test(test_random),
       cmocka_unit_test(test_threads),
       cmocka_unit_test(test_pin_meets_claim),
+      cmocka_unit_test(test_pin_meets_batch),
       cmocka_unit_test(test_unpin_meets_apart),
       cmocka_unit_test(test_aside_and_back),
       cmocka_unit_test(test_private_in_child),
       cmocka_unit_test(test_no_memory),
+      cmocka_unit_test(test_full_table),
       cmocka_unit_test(test_no_pool),
       cmocka_unit_test(test_rekey_to_itself),
       cmocka_unit_test(test_many_pages),

@@ -289,10 +289,10 @@ static void test_lines(void **state)
   assert_memory_equal(&before, &now, sizeof now);
   ok(pagedb_discard(r.owner, 1)); /* not pinned */
   rig_close(&r);
-  /* A page of which only the first lines are asked for. */
+  /* A page of a few lines. */
   pagedb_pool_options opt = {.capacity = 1 << 20};
   pagedb_store *store;
-  ok(pagedb_store_in_memory(65536, &store));
+  ok(pagedb_store_in_memory(512, &store));
   ok(pagedb_pool_open(&opt, &r.pool));
   ok(pagedb_owner_open(r.pool, store, &r.owner));
   ok(pagedb_session_open(r.pool, &r.session));

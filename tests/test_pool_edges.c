@@ -744,6 +744,13 @@ static void test_user_meets_hand(void **state)
   assert_true(private_unpin(&set, &cell));
   assert_int_equal(f->aside, 0);
   assert_true(private_pin(&set, &cell));
+  /* Put apart, and unpinned before the hand looks again: it stays where it is. */
+  pthread_mutex_lock(&r.pool->lock);
+  assert_int_equal(private_put_apart(f), 1);
+  pthread_mutex_unlock(&r.pool->lock);
+  assert_true(private_unpin(&set, &cell));
+  assert_int_equal(atomic_load(&cell.apart), 0);
+  assert_true(private_pin(&set, &cell));
   /* Put apart, unpinned, and taken before the unpin has the lock. */
   pthread_mutex_lock(&r.pool->lock);
   assert_int_equal(private_put_apart(f), 1);
