@@ -10,6 +10,7 @@
 
 #include "endian.h"
 #include "fault.h"
+#include "guard.h"
 #include "pagedb.h"
 #include "util.h"
 
@@ -182,6 +183,20 @@ static void test_guard(void **state)
   }
 }
 
+/* Who bumps the counter keeps the page count believed, if it was. */
+static void test_change_counter(void **state)
+{
+  (void)state;
+  for (uint32_t apart = 0; apart < 2; apart++) {
+    unsigned char head[100] = {0};
+    put_be32(head + 24, 41 + apart);
+    put_be32(head + 92, 41);
+    bump_change_counter(head);
+    assert_int_equal(get_be32(head + 24), 42 + apart);
+    assert_int_equal(get_be32(head + 92), apart ? 41 : 42);
+  }
+}
+
 static void check_torn(kind k, const unsigned char *now,
                        const unsigned char *before, int zeros)
 {
@@ -293,10 +308,11 @@ static void test_messages(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_layout),       cmocka_unit_test(test_sizes),
-      cmocka_unit_test(test_order),        cmocka_unit_test(test_every_bit),
-      cmocka_unit_test(test_guard),        cmocka_unit_test(test_torn),
-      cmocka_unit_test(test_random_pages), cmocka_unit_test(test_messages),
+      cmocka_unit_test(test_layout),   cmocka_unit_test(test_sizes),
+      cmocka_unit_test(test_order),    cmocka_unit_test(test_every_bit),
+      cmocka_unit_test(test_guard),    cmocka_unit_test(test_change_counter),
+      cmocka_unit_test(test_torn),     cmocka_unit_test(test_random_pages),
+      cmocka_unit_test(test_messages),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
