@@ -87,7 +87,7 @@ TOOLOBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard tool/*.c))
 TESTFILES := $(wildcard tests/test_*.c)
 TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(if $(HAVE_SQLITE),$(TESTFILES),\
             $(filter-out tests/test_vfs_% tests/test_pcache%,$(TESTFILES))))
-HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
+HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o $(OUT)/tests/locks.o
 # Tests of the plugin link SQLite.
 SQLTESTS := $(filter-out %/test_vfs_load,\
             $(filter $(OUT)/test_vfs_% $(OUT)/test_pcache%,$(TESTS)))
@@ -106,7 +106,8 @@ BENCHP := $(OUT)/bench_pcache
 BENCHS := $(OUT)/bench_scan
 SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sqlite-tests bench bench/* examples))
 
-# The system calls that a test makes fail, or looks into.
+# The system calls that a test makes fail, or looks into; in all of them, locks.c.
+WRAP_LOCKS := -Wl,--wrap=pthread_mutex_unlock
 WRAP_test_pcache := -Wl,--wrap=os_fence_heavy
 WRAP_test_pagefile := -Wl,--wrap=os_datasync \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
@@ -198,16 +199,16 @@ $(TOOL): $(TOOLOBJ) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
 
 $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
-	$(CC) $(ALL) $(filter %.o,$^) $(LIB) -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
+	$(CC) $(ALL) $(filter %.o,$^) $(LIB) -o $@ $(WRAP_LOCKS) $(WRAP_test_$*) -lcmocka $(LIBS)
 
 $(SQLTESTS): $(OUT)/%: $(OUT)/tests/%.o $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_$*) -lcmocka $(LIBSQLITE) $(LIBS) -lm
+	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_LOCKS) $(WRAP_$*) -lcmocka $(LIBSQLITE) $(LIBS) -lm
 
 $(OUT)/test_vfs_power $(OUT)/test_vfs_cut $(OUT)/test_vfs_faults: $(TORTUREOBJ) $(COMMANDOBJ)
 $(OUT)/test_vfs_kill: $(OUT)/tests/killpoint.o
 
 $(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(COMMANDOBJ) $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $^ -o $@ -lcmocka $(LIBSQLITE) $(LIBS) -lm
+	$(CC) $(ALL) $^ -o $@ $(WRAP_LOCKS) -lcmocka $(LIBSQLITE) $(LIBS) -lm
 
 # This one loads the extension, and must not have it in already.
 $(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | $(SO)

@@ -179,10 +179,36 @@ static void test_every_allocation_fails(void **state)
     }
 }
 
+static void test_memory_store(void **state)
+{
+  (void)state;
+  for (from_then_on = 0, failures = 1; failures > 0;) {
+    static unsigned n;
+    pagedb_store *s = NULL;
+    unsigned char page[512] = {0};
+    void *p = page;
+    uint64_t lsn = 1, count = 9;
+    pagedb_run run = {3, 1, &p, &lsn, NULL, 0};
+    failures = 0;
+    countdown = ++n;
+    int err = pagedb_store_in_memory(512, &s);
+    if (err == PAGEDB_OK)
+      err = s->write(s, &run, 1);
+    countdown = 0;
+    expect(err, failures > 0 ? PAGEDB_ENOMEM : PAGEDB_OK);
+    if (s == NULL)
+      continue;
+    ok(s->count(s, &count));
+    assert_int_equal(count, err == PAGEDB_OK ? 4 : 0);
+    pagedb_store_close(s);
+  }
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_every_allocation_fails),
+      cmocka_unit_test(test_memory_store),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

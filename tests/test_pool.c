@@ -531,6 +531,14 @@ static void test_flush_goes_on_in_order(void **state)
   fault_store_fail_page(r.disk, FAULT_WRITE, PAGEDB_NONE, PAGEDB_OK);
   ok(pagedb_checkpoint(r.session, r.owner));
   assert_int_equal(on_disk(&r, 11), 11);
+  /* Of several errors the first one is told. */
+  for (unsigned i = 4; i < 40; i += 10)
+    put(r.session, r.owner, i, 1);
+  fault_store_fail(r.disk, FAULT_WRITE, 1, 1, PAGEDB_EFULL);
+  expect(pagedb_flush(r.session, r.owner), PAGEDB_EFULL);
+  assert_int_equal(pagedb_last_fault()->page, 4);
+  fault_store_fail(r.disk, FAULT_WRITE, 0, 0, PAGEDB_OK);
+  ok(pagedb_flush(r.session, r.owner));
   rig_close(&r);
 }
 

@@ -475,6 +475,13 @@ static void test_cut_file(void **state)
                    SQLITE_IOERR_DATA);
   assert_int_equal(get_int(db, "SELECT count(*) FROM bad"), 600);
   db_close(db);
+  /* Of pages that it lacks altogether, one is listed for all. */
+  assert_int_equal(truncate(path, (off_t)bytes - 3 * SIZE), 0);
+  db = db_open(path, "pagedb");
+  run(db, "PRAGMA writable_schema=ON"); /* or SQLite reads nothing of it */
+  assert_int_equal(get_int(db, "SELECT count(*) FROM pagedb_pages"),
+                   (int64_t)bytes / SIZE - 2);
+  db_close(db);
 }
 
 /*

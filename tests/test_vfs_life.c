@@ -596,6 +596,26 @@ static void test_advice_behind_a_long_path(void **state)
   db_close(db);
 }
 
+/* A stock connection made the file plain, or replaced its content by that of one:
+** who has it open sees it at the next lock, and says it. */
+static void test_became_plain(void **state)
+{
+  (void)state;
+  const char *path = db_path("became.db"), *other = db_path("became-2.db");
+  make(path, "pagedb");
+  make(other, "unix");
+  sqlite3 *db = db_open(other, "unix");
+  run(db, "UPDATE t SET b=a; DELETE FROM t WHERE a>200");
+  db_close(db);
+  db = db_open(path, "pagedb");
+  assert_int_equal(get_int(db, "SELECT count(*) FROM t"), 300);
+  file_copy(other, path);
+  assert_int_equal(get_int(db, "SELECT count(*) FROM t"), 200);
+  assert_non_null(strstr(last_log(), "is plain now"));
+  assert_string_equal(get_text(db, "SELECT state FROM pagedb_files"), "plain");
+  db_close(db);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -614,6 +634,7 @@ int main(void)
       cmocka_unit_test(test_lsn_in_a_checkpoint),
       cmocka_unit_test(test_page_in_the_log),
       cmocka_unit_test(test_advice_behind_a_long_path),
+      cmocka_unit_test(test_became_plain),
   };
   sql_start();
   unix_vfs = sqlite3_vfs_find("unix");

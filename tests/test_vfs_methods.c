@@ -619,6 +619,16 @@ static void test_tables(void **state)
     run(db, "ATTACH 'file:%q?vfs=pagedb' AS \"o\"\"ther\"", other);
     assert_int_equal(steps(db, "SELECT *, rowid FROM pagedb_files"), 2);
     run(db, "PRAGMA wal_checkpoint");
+    assert_int_equal(
+        get_int(db,
+                "SELECT count(*) FROM pagedb_files WHERE path='%s' AND "
+                "state='stamped' AND journal='%s' AND page_size=%d AND "
+                "dirty=0 AND connections=1 AND failed=0 AND ifnull(last_error, "
+                "'')='' "
+                "AND "
+                "lsn=(SELECT max(lsn) FROM pagedb_pages) AND lsn>0",
+                path, i == 0 ? "rollback" : "wal", SIZE),
+        1);
     assert_int_equal(steps(db, "SELECT *, schema FROM pagedb_pages"),
                      (int)get_int(db, "PRAGMA page_count"));
     assert_int_equal(steps(db, "SELECT * FROM pagedb_pages('o\"ther')"), 0);
@@ -692,6 +702,24 @@ static void test_pragmas(void **state)
   assert_whole(path, 1);
 }
 
+/* Who links page-db and has no automatic entry point gets the functions, and
+** SQLite's limit for xFetch, for this connection. */
+static void test_sql_init(void **state)
+{
+  (void)state;
+  const char *path = db_path("init.db");
+  db_close(make(path, "DELETE"));
+  for (int ours = 0; ours < 2; ours++) {
+    sqlite3 *db = db_open(path, ours ? "pagedb" : "unix");
+    run(db, "PRAGMA mmap_size=0");
+    assert_int_equal(pagedb_sql_init(db), SQLITE_OK);
+    assert_int_equal(get_int(db, "PRAGMA mmap_size") > 0, ours);
+    assert_string_equal(get_text(db, "SELECT pagedb_version()"),
+                        PAGEDB_VERSION);
+    db_close(db);
+  }
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -711,6 +739,7 @@ int main(void)
       cmocka_unit_test(test_read_only_first),
       cmocka_unit_test(test_tables),
       cmocka_unit_test(test_pragmas),
+      cmocka_unit_test(test_sql_init),
   };
   sql_start();
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,7 +78,7 @@ static int fill(const char *path, const char *vfs, void *journal)
 
 typedef struct shared_page {
   volatile int stop;
-  volatile int kept, over; /* of keeper() */
+  volatile int kept, over;       /* of keeper() */
   volatile int64_t acknowledged; /* the largest counter that was committed */
 } shared_page;
 
