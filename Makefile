@@ -17,7 +17,7 @@
 #   make check-real check-clients check-demo   real databases, real programs
 #   make coverage     lines and branches of core, pcache, vfs that the tests reach
 #   make mutants      mistakes put into them, to see the tests notice: N=300, SEED=n,
-#                     NAMED=1 for those by hand
+#                     AGAIN=1 for the survivors, NAMED=1 for those by hand
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
 #   make sqlite-test  SQLite's own test suite on page-db; options: SQLITE=3.53.4
 #                     SUITE=veryquick|full|all|PERMUTATION|FILE.test
@@ -312,7 +312,8 @@ coverage:
 	tests/coverage/run.sh build/cov
 
 mutants:
-	tests/mutants/mutants.py build/mutants $(N:%=--n=%) $(SEED:%=--seed=%) $(NAMED:%=--named)
+	tests/mutants/mutants.py build/mutants $(N:%=--n=%) $(SEED:%=--seed=%) \
+	  $(AGAIN:%=--again) $(JOBS:%=--jobs=%) $(DIR:%=--dir=%) $(NAMED:%=--named)
 
 # Every event of every mode; 100 kills while a write is under way.
 torture-kill: $(OUT)/test_vfs_kill

@@ -636,6 +636,9 @@ static void test_tables(void **state)
     assert_int_equal(
         steps(db, "SELECT * FROM pagedb_pages WHERE schema='o\"ther'"), 2);
     assert_true(steps(db, "SELECT * FROM pagedb_stats WHERE value>=0") > 30);
+    assert_int_equal(
+        steps(db, "SELECT * FROM pagedb_stats WHERE name GLOB '*_latency_*'"),
+        9);
     /* Not a name: nothing, or an error that says so. */
     assert_int_equal(steps(db, "SELECT * FROM pagedb_pages('nobody')"), -1);
     assert_non_null(strstr(sqlite3_errmsg(db), "nobody"));
@@ -688,6 +691,12 @@ static void test_pragmas(void **state)
   run(db, "BEGIN");
   assert_int_equal(try_run(db, "PRAGMA pagedb_unstamp"), SQLITE_BUSY);
   run(db, "COMMIT");
+  /* The LSN of stamps made at once is in use from then on. */
+  int64_t before = get_int(db, "PRAGMA pagedb_lsn");
+  run(db, "PRAGMA pagedb_unstamp; PRAGMA pagedb_stamp");
+  int64_t lsn = get_int(db, "PRAGMA pagedb_lsn");
+  assert_true(lsn > before);
+  assert_true(get_int(db, "SELECT max(lsn) FROM pagedb_pages") == lsn);
   db_close(db);
   /* A size for pages is passed on, and the 32 bytes are kept all the same. */
   db_remove(path);
