@@ -531,8 +531,10 @@ static void test_flush_goes_on_in_order(void **state)
   fault_store_fail_page(r.disk, FAULT_WRITE, PAGEDB_NONE, PAGEDB_OK);
   ok(pagedb_checkpoint(r.session, r.owner));
   assert_int_equal(on_disk(&r, 11), 11);
-  /* Of several errors the first one is told. */
-  for (unsigned i = 4; i < 40; i += 10)
+  rig_close(&r);
+  /* Of several errors the first one is told, in however many batches. */
+  r = rig_open(600);
+  for (unsigned i = 4; i < 1200; i += 2)
     put(r.session, r.owner, i, 1);
   fault_store_fail(r.disk, FAULT_WRITE, 1, 1, PAGEDB_EFULL);
   expect(pagedb_flush(r.session, r.owner), PAGEDB_EFULL);

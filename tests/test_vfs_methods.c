@@ -692,11 +692,14 @@ static void test_pragmas(void **state)
   assert_int_equal(try_run(db, "PRAGMA pagedb_unstamp"), SQLITE_BUSY);
   run(db, "COMMIT");
   /* The LSN of stamps made at once is in use from then on. */
-  int64_t before = get_int(db, "PRAGMA pagedb_lsn");
-  run(db, "PRAGMA pagedb_unstamp; PRAGMA pagedb_stamp");
-  int64_t lsn = get_int(db, "PRAGMA pagedb_lsn");
-  assert_true(lsn > before);
-  assert_true(get_int(db, "SELECT max(lsn) FROM pagedb_pages") == lsn);
+  for (int wal = 0; wal < 2; wal++) {
+    int64_t before = get_int(db, "PRAGMA pagedb_lsn");
+    run(db, "PRAGMA journal_mode=%s", wal ? "WAL" : "DELETE");
+    run(db, "PRAGMA pagedb_unstamp; PRAGMA pagedb_stamp");
+    int64_t lsn = get_int(db, "PRAGMA pagedb_lsn");
+    assert_true(lsn > before);
+    assert_true(get_int(db, "SELECT max(lsn) FROM pagedb_pages") == lsn);
+  }
   db_close(db);
   /* A size for pages is passed on, and the 32 bytes are kept all the same. */
   db_remove(path);
