@@ -125,6 +125,8 @@ static void expect_damage(const char *path, uint64_t page, damage how,
     snprintf(named, sizeof named, "page %d:", (int)page);
     assert_non_null(strstr(first_log(), named));
     assert_non_null(strstr(first_log(), path));
+    if (how == ZERO || how == NO_STAMP)
+      assert_non_null(strstr(first_log(), "found 0x0, expected 0x42444750"));
     assert_int_equal(get_int(db, "SELECT count(*) FROM good"), 600);
     run(db, "UPDATE good SET v='x' WHERE id=%d", 5 + again);
   }
