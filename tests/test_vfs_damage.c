@@ -122,6 +122,7 @@ static void expect_damage(const char *path, uint64_t page, damage how,
   for (int again = 0; again < 2; again++) {
     assert_int_equal(try_run(db, "SELECT sum(length(v)) FROM bad"),
                      SQLITE_IOERR_DATA);
+    assert_int_equal(pagedb_last_fault()->sys, 0); /* the system is well */
     snprintf(named, sizeof named, "page %d:", (int)page);
     assert_non_null(strstr(first_log(), named));
     assert_non_null(strstr(first_log(), path));

@@ -616,6 +616,29 @@ static void test_became_plain(void **state)
   db_close(db);
 }
 
+/* A transaction without a join, since there is no journal: over when its lock is
+** given up, with all that was noted of it. */
+static void test_given_up(void **state)
+{
+  (void)state;
+  const char *path = db_path("given-up.db");
+  make(path, "pagedb");
+  sqlite3 *db = db_open(path, "pagedb");
+  sqlite3_file *f = NULL;
+  assert_int_equal(
+      sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f),
+      SQLITE_OK);
+  shared *s = ((conn *)f)->file;
+  run(db, "PRAGMA journal_mode=OFF; PRAGMA cache_size=2; BEGIN; "
+          "UPDATE t SET b=randomblob(900)");
+  assert_ptr_equal(atomic_load(&s->writer), f);
+  run(db, "ROLLBACK");
+  assert_null(atomic_load(&s->writer));
+  assert_int_equal(s->txn.unjoined, 0);
+  assert_int_equal(s->txn.written.words, 0);
+  db_close(db);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -635,6 +658,7 @@ int main(void)
       cmocka_unit_test(test_page_in_the_log),
       cmocka_unit_test(test_advice_behind_a_long_path),
       cmocka_unit_test(test_became_plain),
+      cmocka_unit_test(test_given_up),
   };
   sql_start();
   unix_vfs = sqlite3_vfs_find("unix");
