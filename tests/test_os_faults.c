@@ -356,6 +356,13 @@ static void test_memory_fails(void **state)
     uint64_t bytes = os_memory_bytes();
     assert_true(bytes >= 1 << 20 && bytes <= 1 << 30);
   }
+  /* It leaves no file open. */
+  int before = dup(0);
+  close(before);
+  os_memory_bytes();
+  int after = dup(0);
+  close(after);
+  assert_int_equal(after, before);
 }
 
 /* A fence that is not to be had, at once or at the second step; one that is lost

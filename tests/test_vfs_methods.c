@@ -658,6 +658,15 @@ static void test_tables(void **state)
                                "WHERE p.schema=n.s"),
                      (int)get_int(db, "PRAGMA page_count"));
     run(db, "DETACH \"o\"\"ther\"");
+    /* They take no memory that they do not give back. */
+    sqlite3_int64 used = 0;
+    for (int k = 0; k < 40; k++) {
+      if (k == 10)
+        used = sqlite3_memory_used();
+      steps(db, "SELECT * FROM pagedb_files, pagedb_stats");
+      steps(db, "SELECT * FROM pagedb_pages");
+    }
+    assert_true(sqlite3_memory_used() < used + 1000);
     db_close(db);
   }
 }
@@ -738,6 +747,25 @@ static void test_sql_init(void **state)
   }
 }
 
+/* Sets of pages, where a file has many. */
+static void test_bitmap(void **state)
+{
+  (void)state;
+  bitmap b = {0};
+  const uint64_t id[] = {5, 63, 64, 1000000, 70000000};
+  for (int i = 0; i < 5; i++) {
+    bitmap_add(&b, id[i]);
+    assert_true(b.words > id[i] / 64);
+    assert_true(bitmap_has(&b, id[i]));
+    assert_false(bitmap_has(&b, id[i] + 1 + (i == 1)));
+  }
+  bitmap_cut(&b, 64);
+  for (int i = 0; i < 5; i++)
+    assert_int_equal(bitmap_has(&b, id[i]), id[i] < 64);
+  bitmap_clear(&b);
+  assert_false(bitmap_has(&b, 5));
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -758,6 +786,7 @@ int main(void)
       cmocka_unit_test(test_tables),
       cmocka_unit_test(test_pragmas),
       cmocka_unit_test(test_sql_init),
+      cmocka_unit_test(test_bitmap),
   };
   sql_start();
   return cmocka_run_group_tests(tests, NULL, NULL);
