@@ -566,14 +566,18 @@ class Worker(threading.Thread):
         name = os.path.join(self.tree, m.path)
         text = read(m.path)
         tests = self.reached.tests(m.path, m.line)
-        if not tests:
-            return "survived", "no test reaches it"
-        tests = [t for t in tests if self.wanted(t)]
+        wanted = [t for t in tests if self.wanted(t)]
         with open(name, "w", encoding="utf-8") as f:
             f.write(m.apply(text))
         before = {}
         try:
-            return self.judge(m, tests, before)
+            if tests:
+                return self.judge(m, wanted, before)
+            # Any program of the folder tells whether it is one at all.
+            alike = [t for t in self.reached.data["tests"]
+                     if folder_of(t) == m.path.split("/")[0]]
+            found = self.code(m, self.build.commands(alike[0]), set(), before)
+            return found or ("survived", "no test reaches it")
         finally:
             with open(name, "w", encoding="utf-8") as f:
                 f.write(text)
@@ -584,31 +588,36 @@ class Worker(threading.Thread):
                 os.remove(marker_of(self.tree))
             shutil.rmtree(files_of(self.tree), ignore_errors=True)
 
+    def code(self, m, commands, ran, before):
+        """Those of the commands that the mutant needs and that are not in `ran` yet; a
+        result if it is no mutant. before: objects as they were, of those that were
+        compiled anew."""
+        todo = []
+        for c in commands:
+            source = compiled(c)
+            if c in ran or (source and source[0] != m.path):
+                continue
+            if source:
+                before[source[1]] = self.bytes_of(source[1])
+            ran.add(c)
+            todo.append(c)
+        compiles = [c for c in todo if compiled(c)]
+        with open(marker_of(self.tree), "w", encoding="utf-8") as f:
+            f.write(" ".join(before))
+        if self.build.run(compiles):
+            return "no code", ""
+        if compiles and all(self.bytes_of(compiled(c)[1]) == before[compiled(c)[1]]
+                            for c in compiles):
+            return "same code", ""
+        said = self.build.run([c for c in todo if not compiled(c)])
+        return said and ("error", said[-300:])
+
     def judge(self, m, tests, before):
-        """before: objects as they were, of those that were compiled anew."""
         ran = set()
         for test in tests:
-            todo = []
-            for c in self.build.commands(test):
-                source = compiled(c)
-                if c in ran or (source and source[0] != m.path):
-                    continue
-                if source:
-                    before[source[1]] = self.bytes_of(source[1])
-                ran.add(c)
-                todo.append(c)
-            compiles = [c for c in todo if compiled(c)]
-            with open(marker_of(self.tree), "w", encoding="utf-8") as f:
-                f.write(" ".join(before))
-            said = self.build.run(compiles)
-            if said:
-                return "no code", ""
-            if compiles and all(self.bytes_of(compiled(c)[1]) == before[compiled(c)[1]]
-                                for c in compiles):
-                return "same code", ""
-            said = self.build.run([c for c in todo if not compiled(c)])
-            if said:
-                return "error", said[-300:]
+            found = self.code(m, self.build.commands(test), ran, before)
+            if found:
+                return found
             how = self.run_test(test, SHORT)
             if how:
                 return "killed", how
