@@ -639,6 +639,32 @@ static void test_given_up(void **state)
   db_close(db);
 }
 
+/* Who writes sees what it wrote, in pieces of pages too, which go around the pool. */
+static void test_odd_reads_of_own_pages(void **state)
+{
+  (void)state;
+  const char *path = db_path("odd.db");
+  static uint8_t whole[SIZE], piece[100];
+  make(path, "pagedb");
+  sqlite3 *db = db_open(path, "pagedb");
+  sqlite3_file *f = NULL;
+  assert_int_equal(
+      sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f),
+      SQLITE_OK);
+  run(db, "PRAGMA cache_size=2; BEGIN; UPDATE t SET b=randomblob(900)");
+  assert_ptr_equal(atomic_load(&((conn *)f)->file->writer), f);
+  for (int64_t page = 1; page < (int64_t)file_bytes_of(path) / SIZE; page++) {
+    assert_int_equal(f->pMethods->xRead(f, whole, SIZE, page * SIZE),
+                     SQLITE_OK);
+    assert_int_equal(f->pMethods->xRead(f, piece, 100, page * SIZE + 2000),
+                     SQLITE_OK);
+    assert_memory_equal(piece, whole + 2000, 100);
+  }
+  run(db, "COMMIT");
+  db_close(db);
+  assert_whole(path, 1);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -659,6 +685,7 @@ int main(void)
       cmocka_unit_test(test_advice_behind_a_long_path),
       cmocka_unit_test(test_became_plain),
       cmocka_unit_test(test_given_up),
+      cmocka_unit_test(test_odd_reads_of_own_pages),
   };
   sql_start();
   unix_vfs = sqlite3_vfs_find("unix");
