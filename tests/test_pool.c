@@ -112,6 +112,7 @@ static void test_dirty_needs_latch(void **state)
   pagedb_unlatch(&pin);
   ok(pagedb_latch_exclusive_try(&twin));
   expect(pagedb_latch_shared(&pin), PAGEDB_EMISUSE);
+  assert_int_equal(pagedb_last_fault()->err, PAGEDB_EMISUSE);
   ok(pagedb_mark_dirty(&twin, 7));
   ok(pagedb_mark_dirty(&twin, 5000));
   ok(pagedb_mark_dirty(&twin, 6));
