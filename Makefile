@@ -17,7 +17,7 @@
 #   make check-real check-clients check-demo   real databases, real programs
 #   make coverage     lines and branches of core, pcache, vfs that the tests reach
 #   make mutants      mistakes put into them, to see the tests notice: N=300, SEED=n,
-#                     NAMED=1 for those by hand
+#                     AGAIN=1 for the survivors, NAMED=1 for those by hand
 #   make check-windows check-aarch64   core's tests under wine, under qemu-user
 #   make sqlite-test  SQLite's own test suite on page-db; options: SQLITE=3.53.4
 #                     SUITE=veryquick|full|all|PERMUTATION|FILE.test
@@ -88,7 +88,7 @@ TOOLOBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard tool/*.c))
 TESTFILES := $(wildcard tests/test_*.c)
 TESTS  := $(patsubst tests/%.c,$(OUT)/%,$(if $(HAVE_SQLITE),$(TESTFILES),\
             $(filter-out tests/test_vfs_% tests/test_pcache%,$(TESTFILES))))
-HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o
+HELPER := $(OUT)/tests/util.o $(OUT)/tests/fault_store.o $(OUT)/tests/locks.o
 # Tests of the plugin link SQLite.
 SQLTESTS := $(filter-out %/test_vfs_load,\
             $(filter $(OUT)/test_vfs_% $(OUT)/test_pcache%,$(TESTS)))
@@ -107,7 +107,8 @@ BENCHP := $(OUT)/bench_pcache
 BENCHS := $(OUT)/bench_scan
 SOURCES := $(wildcard $(addsuffix /*.[ch],core pcache vfs tool tests tests/* sqlite-tests bench bench/* examples))
 
-# The system calls that a test makes fail, or looks into.
+# The system calls that a test makes fail, or looks into; in all of them, locks.c.
+WRAP_LOCKS := -Wl,--wrap=pthread_mutex_unlock
 WRAP_test_pcache := -Wl,--wrap=os_fence_heavy -Wl,--wrap=os_table_alloc \
   -Wl,--wrap=os_aligned_alloc -Wl,--wrap=realloc
 WRAP_test_pagefile := -Wl,--wrap=os_datasync -Wl,--wrap=os_size \
@@ -200,16 +201,16 @@ $(TOOL): $(TOOLOBJ) $(SQLIB) $(LIB)
 	$(CC) $(ALL) $^ -o $@ -lsqlite3 $(LIBS) -lm
 
 $(OUT)/test_%: $(OUT)/tests/test_%.o $(HELPER) $(LIB)
-	$(CC) $(ALL) $(filter %.o,$^) $(LIB) -o $@ $(WRAP_test_$*) -lcmocka $(LIBS)
+	$(CC) $(ALL) $(filter %.o,$^) $(LIB) -o $@ $(WRAP_LOCKS) $(WRAP_test_$*) -lcmocka $(LIBS)
 
 $(SQLTESTS): $(OUT)/%: $(OUT)/tests/%.o $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_$*) -lcmocka $(LIBSQLITE) $(LIBS) -lm
+	$(CC) $(ALL) $(filter %.o,$^) $(SQLIB) $(LIB) -o $@ $(WRAP_LOCKS) $(WRAP_$*) -lcmocka $(LIBSQLITE) $(LIBS) -lm
 
 $(OUT)/test_vfs_power $(OUT)/test_vfs_cut $(OUT)/test_vfs_faults: $(TORTUREOBJ) $(COMMANDOBJ)
 $(OUT)/test_vfs_kill: $(OUT)/tests/killpoint.o
 
 $(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(COMMANDOBJ) $(SQLHELPER) $(SQLIB) $(LIB)
-	$(CC) $(ALL) $^ -o $@ -lcmocka $(LIBSQLITE) $(LIBS) -lm
+	$(CC) $(ALL) $^ -o $@ $(WRAP_LOCKS) -lcmocka $(LIBSQLITE) $(LIBS) -lm
 
 # This one loads the extension, and must not have it in already.
 $(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | $(SO)
@@ -314,7 +315,8 @@ coverage:
 	tests/coverage/run.sh build/cov
 
 mutants:
-	tests/mutants/mutants.py build/mutants $(N:%=--n=%) $(SEED:%=--seed=%) $(NAMED:%=--named)
+	tests/mutants/mutants.py build/mutants $(N:%=--n=%) $(SEED:%=--seed=%) \
+	  $(AGAIN:%=--again) $(JOBS:%=--jobs=%) $(DIR:%=--dir=%) $(NAMED:%=--named)
 
 # Every event of every mode; 100 kills while a write is under way.
 torture-kill: $(OUT)/test_vfs_kill

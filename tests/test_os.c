@@ -154,6 +154,9 @@ static void test_transfers(void **state)
     expect(os_readv(f, iov, 1, wild[i], &done), PAGEDB_ERANGE);
     iov[0] = (os_iov){in, 1000};
     expect(os_writev(f, iov, 1, wild[i]), PAGEDB_ERANGE);
+    assert_int_equal(pagedb_last_fault()->sys, 0);
+    assert_int_equal(pagedb_last_fault()->found, 0);
+    assert_int_equal(pagedb_last_fault()->expected, 0);
   }
   expect(os_truncate(f, UINT64_MAX), PAGEDB_ERANGE);
   os_close(f);

@@ -470,6 +470,8 @@ static void test_offsets_do_not_wrap(void **state)
     pagedb_run run = {ids[i], 1, pages, lsns, errs, 0};
     expect(pagedb_file_write(f, ids[i], 1, page), PAGEDB_ERANGE);
     assert_true(pagedb_last_fault()->page == ids[i]);
+    assert_int_equal(pagedb_last_fault()->found, 0);
+    assert_int_equal(pagedb_last_fault()->expected, 0);
     expect(pagedb_file_read(f, ids[i], page, NULL), PAGEDB_ERANGE);
     expect(pagedb_file_write_runs(f, &run, 1), PAGEDB_ERANGE);
     expect(errs[0], PAGEDB_ERANGE);
@@ -477,6 +479,9 @@ static void test_offsets_do_not_wrap(void **state)
   }
   ok(pagedb_file_read(f, 0, page, NULL));
   check_filled(page, 4096, PAGEDB_LEADING, 1);
+  /* The largest file that offsets can name: for the system to refuse, or not. */
+  if (pagedb_file_truncate(f, ((uint64_t)1 << 51) - 1) != PAGEDB_OK)
+    assert_int_not_equal(pagedb_last_fault()->sys, 0);
   pagedb_file_free(page);
   pagedb_file_close(f);
   remove(path);

@@ -112,6 +112,7 @@ static void test_dirty_needs_latch(void **state)
   pagedb_unlatch(&pin);
   ok(pagedb_latch_exclusive_try(&twin));
   expect(pagedb_latch_shared(&pin), PAGEDB_EMISUSE);
+  assert_int_equal(pagedb_last_fault()->err, PAGEDB_EMISUSE);
   ok(pagedb_mark_dirty(&twin, 7));
   ok(pagedb_mark_dirty(&twin, 5000));
   ok(pagedb_mark_dirty(&twin, 6));
@@ -531,6 +532,16 @@ static void test_flush_goes_on_in_order(void **state)
   fault_store_fail_page(r.disk, FAULT_WRITE, PAGEDB_NONE, PAGEDB_OK);
   ok(pagedb_checkpoint(r.session, r.owner));
   assert_int_equal(on_disk(&r, 11), 11);
+  rig_close(&r);
+  /* Of several errors the first one is told, in however many batches. */
+  r = rig_open(600);
+  for (unsigned i = 4; i < 1200; i += 2)
+    put(r.session, r.owner, i, 1);
+  fault_store_fail(r.disk, FAULT_WRITE, 1, 1, PAGEDB_EFULL);
+  expect(pagedb_flush(r.session, r.owner), PAGEDB_EFULL);
+  assert_int_equal(pagedb_last_fault()->page, 4);
+  fault_store_fail(r.disk, FAULT_WRITE, 0, 0, PAGEDB_OK);
+  ok(pagedb_flush(r.session, r.owner));
   rig_close(&r);
 }
 

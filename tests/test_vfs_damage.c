@@ -122,9 +122,12 @@ static void expect_damage(const char *path, uint64_t page, damage how,
   for (int again = 0; again < 2; again++) {
     assert_int_equal(try_run(db, "SELECT sum(length(v)) FROM bad"),
                      SQLITE_IOERR_DATA);
+    assert_int_equal(pagedb_last_fault()->sys, 0); /* the system is well */
     snprintf(named, sizeof named, "page %d:", (int)page);
     assert_non_null(strstr(first_log(), named));
     assert_non_null(strstr(first_log(), path));
+    if (how == ZERO || how == NO_STAMP)
+      assert_non_null(strstr(first_log(), "found 0x0, expected 0x42444750"));
     assert_int_equal(get_int(db, "SELECT count(*) FROM good"), 600);
     run(db, "UPDATE good SET v='x' WHERE id=%d", 5 + again);
   }
@@ -474,6 +477,13 @@ static void test_cut_file(void **state)
   assert_int_equal(try_run(db, "SELECT sum(length(v)) FROM good"),
                    SQLITE_IOERR_DATA);
   assert_int_equal(get_int(db, "SELECT count(*) FROM bad"), 600);
+  db_close(db);
+  /* Of pages that it lacks altogether, one is listed for all. */
+  assert_int_equal(truncate(path, (off_t)bytes - 3 * SIZE + 1), 0);
+  db = db_open(path, "pagedb");
+  run(db, "PRAGMA writable_schema=ON"); /* or SQLite reads nothing of it */
+  assert_int_equal(get_int(db, "SELECT count(*) FROM pagedb_pages"),
+                   (int64_t)bytes / SIZE - 1);
   db_close(db);
 }
 

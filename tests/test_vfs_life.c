@@ -596,6 +596,75 @@ static void test_advice_behind_a_long_path(void **state)
   db_close(db);
 }
 
+/* A stock connection made the file plain, or replaced its content by that of one:
+** who has it open sees it at the next lock, and says it. */
+static void test_became_plain(void **state)
+{
+  (void)state;
+  const char *path = db_path("became.db"), *other = db_path("became-2.db");
+  make(path, "pagedb");
+  make(other, "unix");
+  sqlite3 *db = db_open(other, "unix");
+  run(db, "UPDATE t SET b=a; DELETE FROM t WHERE a>200");
+  db_close(db);
+  db = db_open(path, "pagedb");
+  assert_int_equal(get_int(db, "SELECT count(*) FROM t"), 300);
+  file_copy(other, path);
+  assert_int_equal(get_int(db, "SELECT count(*) FROM t"), 200);
+  assert_non_null(strstr(last_log(), "is plain now"));
+  assert_string_equal(get_text(db, "SELECT state FROM pagedb_files"), "plain");
+  db_close(db);
+}
+
+/* A transaction without a join, since there is no journal: over when its lock is
+** given up, with all that was noted of it. */
+static void test_given_up(void **state)
+{
+  (void)state;
+  const char *path = db_path("given-up.db");
+  make(path, "pagedb");
+  sqlite3 *db = db_open(path, "pagedb");
+  sqlite3_file *f = NULL;
+  assert_int_equal(
+      sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f),
+      SQLITE_OK);
+  shared *s = ((conn *)f)->file;
+  run(db, "PRAGMA journal_mode=OFF; PRAGMA cache_size=2; BEGIN; "
+          "UPDATE t SET b=randomblob(900)");
+  assert_ptr_equal(atomic_load(&s->writer), f);
+  run(db, "ROLLBACK");
+  assert_null(atomic_load(&s->writer));
+  assert_int_equal(s->txn.unjoined, 0);
+  assert_int_equal(s->txn.written.words, 0);
+  db_close(db);
+}
+
+/* Who writes sees what it wrote, in pieces of pages too, which go around the pool. */
+static void test_odd_reads_of_own_pages(void **state)
+{
+  (void)state;
+  const char *path = db_path("odd.db");
+  static uint8_t whole[SIZE], piece[100];
+  make(path, "pagedb");
+  sqlite3 *db = db_open(path, "pagedb");
+  sqlite3_file *f = NULL;
+  assert_int_equal(
+      sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f),
+      SQLITE_OK);
+  run(db, "PRAGMA cache_size=2; BEGIN; UPDATE t SET b=randomblob(900)");
+  assert_ptr_equal(atomic_load(&((conn *)f)->file->writer), f);
+  for (int64_t page = 1; page < (int64_t)file_bytes_of(path) / SIZE; page++) {
+    assert_int_equal(f->pMethods->xRead(f, whole, SIZE, page * SIZE),
+                     SQLITE_OK);
+    assert_int_equal(f->pMethods->xRead(f, piece, 100, page * SIZE + 2000),
+                     SQLITE_OK);
+    assert_memory_equal(piece, whole + 2000, 100);
+  }
+  run(db, "COMMIT");
+  db_close(db);
+  assert_whole(path, 1);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -614,6 +683,9 @@ int main(void)
       cmocka_unit_test(test_lsn_in_a_checkpoint),
       cmocka_unit_test(test_page_in_the_log),
       cmocka_unit_test(test_advice_behind_a_long_path),
+      cmocka_unit_test(test_became_plain),
+      cmocka_unit_test(test_given_up),
+      cmocka_unit_test(test_odd_reads_of_own_pages),
   };
   sql_start();
   unix_vfs = sqlite3_vfs_find("unix");

@@ -618,7 +618,23 @@ static void test_tables(void **state)
     db_remove(other);
     run(db, "ATTACH 'file:%q?vfs=pagedb' AS \"o\"\"ther\"", other);
     assert_int_equal(steps(db, "SELECT *, rowid FROM pagedb_files"), 2);
+    /* A checkpoint renews pages that the pool has, and leaves none dirty. */
     run(db, "PRAGMA wal_checkpoint");
+    sqlite3 *second = db_open(path, "pagedb");
+    assert_int_equal(get_int(second, "SELECT count(b) FROM t"), 300);
+    db_close(second);
+    run(db, "UPDATE t SET a=a+1");
+    run(db, "PRAGMA wal_checkpoint");
+    assert_int_equal(
+        get_int(db,
+                "SELECT count(*) FROM pagedb_files WHERE path='%s' AND "
+                "state='stamped' AND journal='%s' AND page_size=%d AND "
+                "dirty=0 AND connections=1 AND failed=0 AND ifnull(last_error, "
+                "'')='' "
+                "AND "
+                "lsn=(SELECT max(lsn) FROM pagedb_pages) AND lsn>0",
+                path, i == 0 ? "rollback" : "wal", SIZE),
+        1);
     assert_int_equal(steps(db, "SELECT *, schema FROM pagedb_pages"),
                      (int)get_int(db, "PRAGMA page_count"));
     assert_int_equal(steps(db, "SELECT * FROM pagedb_pages('o\"ther')"), 0);
@@ -626,6 +642,9 @@ static void test_tables(void **state)
     assert_int_equal(
         steps(db, "SELECT * FROM pagedb_pages WHERE schema='o\"ther'"), 2);
     assert_true(steps(db, "SELECT * FROM pagedb_stats WHERE value>=0") > 30);
+    assert_int_equal(
+        steps(db, "SELECT * FROM pagedb_stats WHERE name GLOB '*_latency_*'"),
+        9);
     /* Not a name: nothing, or an error that says so. */
     assert_int_equal(steps(db, "SELECT * FROM pagedb_pages('nobody')"), -1);
     assert_non_null(strstr(sqlite3_errmsg(db), "nobody"));
@@ -639,6 +658,15 @@ static void test_tables(void **state)
                                "WHERE p.schema=n.s"),
                      (int)get_int(db, "PRAGMA page_count"));
     run(db, "DETACH \"o\"\"ther\"");
+    /* They take no memory that they do not give back. */
+    sqlite3_int64 used = 0;
+    for (int k = 0; k < 40; k++) {
+      if (k == 10)
+        used = sqlite3_memory_used();
+      steps(db, "SELECT * FROM pagedb_files, pagedb_stats");
+      steps(db, "SELECT * FROM pagedb_pages");
+    }
+    assert_true(sqlite3_memory_used() < used + 1000);
     db_close(db);
   }
 }
@@ -678,6 +706,15 @@ static void test_pragmas(void **state)
   run(db, "BEGIN");
   assert_int_equal(try_run(db, "PRAGMA pagedb_unstamp"), SQLITE_BUSY);
   run(db, "COMMIT");
+  /* The LSN of stamps made at once is in use from then on. */
+  for (int wal = 0; wal < 2; wal++) {
+    int64_t before = get_int(db, "PRAGMA pagedb_lsn");
+    run(db, "PRAGMA journal_mode=%s", wal ? "WAL" : "DELETE");
+    run(db, "PRAGMA pagedb_unstamp; PRAGMA pagedb_stamp");
+    int64_t lsn = get_int(db, "PRAGMA pagedb_lsn");
+    assert_true(lsn > before);
+    assert_true(get_int(db, "SELECT max(lsn) FROM pagedb_pages") == lsn);
+  }
   db_close(db);
   /* A size for pages is passed on, and the 32 bytes are kept all the same. */
   db_remove(path);
@@ -690,6 +727,43 @@ static void test_pragmas(void **state)
   assert_int_equal(get_int(db, "PRAGMA page_size"), 1024);
   db_close(db);
   assert_whole(path, 1);
+}
+
+/* Who links page-db and has no automatic entry point gets the functions, and
+** SQLite's limit for xFetch, for this connection. */
+static void test_sql_init(void **state)
+{
+  (void)state;
+  const char *path = db_path("init.db");
+  db_close(make(path, "DELETE"));
+  for (int ours = 0; ours < 2; ours++) {
+    sqlite3 *db = db_open(path, ours ? "pagedb" : "unix");
+    run(db, "PRAGMA mmap_size=0");
+    assert_int_equal(pagedb_sql_init(db), SQLITE_OK);
+    assert_int_equal(get_int(db, "PRAGMA mmap_size") > 0, ours);
+    assert_string_equal(get_text(db, "SELECT pagedb_version()"),
+                        PAGEDB_VERSION);
+    db_close(db);
+  }
+}
+
+/* Sets of pages, where a file has many. */
+static void test_bitmap(void **state)
+{
+  (void)state;
+  bitmap b = {0};
+  const uint64_t id[] = {5, 63, 64, 1000000, 70000000};
+  for (int i = 0; i < 5; i++) {
+    bitmap_add(&b, id[i]);
+    assert_true(b.words > id[i] / 64);
+    assert_true(bitmap_has(&b, id[i]));
+    assert_false(bitmap_has(&b, id[i] + 1 + (i == 1)));
+  }
+  bitmap_cut(&b, 64);
+  for (int i = 0; i < 5; i++)
+    assert_int_equal(bitmap_has(&b, id[i]), id[i] < 64);
+  bitmap_clear(&b);
+  assert_false(bitmap_has(&b, 5));
 }
 
 int main(void)
@@ -711,6 +785,8 @@ int main(void)
       cmocka_unit_test(test_read_only_first),
       cmocka_unit_test(test_tables),
       cmocka_unit_test(test_pragmas),
+      cmocka_unit_test(test_sql_init),
+      cmocka_unit_test(test_bitmap),
   };
   sql_start();
   return cmocka_run_group_tests(tests, NULL, NULL);

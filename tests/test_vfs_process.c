@@ -78,6 +78,7 @@ static int fill(const char *path, const char *vfs, void *journal)
 
 typedef struct shared_page {
   volatile int stop;
+  volatile int kept, over;       /* of keeper() */
   volatile int64_t acknowledged; /* the largest counter that was committed */
 } shared_page;
 
@@ -185,6 +186,30 @@ static int reader(const char *path, const char *vfs, void *arg)
   return looks > 0 ? 0 : 1;
 }
 
+/* Has the log of a stamped file open all the time: a stock reader that were the last
+** one to close would bring it into the file, without stamps (docs/operations.md). */
+static int keeper(const char *path, const char *vfs, void *parent)
+{
+  sqlite3 *db = db_open(path, vfs);
+  get_int(db, "SELECT n FROM counter");
+  board->kept = 1;
+  while (!board->over && getppid() == *(const pid_t *)parent)
+    nap(1000);
+  db_close(db);
+  return 0;
+}
+
+static pid_t keep(const char *path)
+{
+  pid_t parent = getpid();
+  board->kept = board->over = 0;
+  pid_t pid = start(keeper, path, "pagedb", &parent);
+  while (!board->kept && waitpid(pid, NULL, WNOHANG) == 0)
+    nap(1000);
+  assert_true(board->kept);
+  return pid;
+}
+
 static void mixed(const char *journal, int stamped, const char *const *writers,
                   const char *const *readers)
 {
@@ -197,6 +222,7 @@ static void mixed(const char *journal, int stamped, const char *const *writers,
                        (void *)(uintptr_t)journal),
                  "fill");
   board->stop = 0;
+  pid_t kept = stamped && wal ? keep(path) : 0;
   while (readers[nr] != NULL) {
     r[nr] = start(reader, path, readers[nr], NULL);
     nr++;
@@ -214,6 +240,9 @@ static void mixed(const char *journal, int stamped, const char *const *writers,
   board->stop = 1;
   for (int i = 0; i < nr; i++)
     must_exit_well(r[i], "reader");
+  board->over = 1;
+  if (kept != 0)
+    must_exit_well(kept, "keeper");
 }
 
 static const char *const ours2[] = {"pagedb", "pagedb", NULL};

@@ -84,12 +84,29 @@ uint64_t fnv1a(const void *p, size_t n)
   return h;
 }
 
+/* What pagedb.h says of faults without a meaning for the numbers. */
+static void assert_no_numbers(const pagedb_fault *f, const char *file, int line)
+{
+  int system_said = f->err == PAGEDB_EIO || f->err == PAGEDB_ESYNC ||
+                    f->err == PAGEDB_ECANTOPEN || f->err == PAGEDB_EDIRECT;
+  int other = f->err == PAGEDB_ENOMEM || f->err == PAGEDB_EMISUSE ||
+              f->err == PAGEDB_EBUSY;
+  if (other)
+    _assert_int_equal((uint64_t)f->sys, 0, file, line);
+  if (system_said || other)
+    _assert_int_equal(f->expected, 0, file, line);
+  if (system_said || f->err == PAGEDB_ENOMEM || f->err == PAGEDB_EMISUSE)
+    _assert_int_equal(f->found, 0, file, line);
+}
+
 void expect_at(int err, int wanted, const char *call, const char *file,
                int line)
 {
   char message[600];
-  if (err == wanted)
+  if (err == wanted) {
+    assert_no_numbers(pagedb_last_fault(), file, line);
     return;
+  }
   print_error(
       "%s: %s, wanted %s; last fault: %s\n", call, pagedb_err_name(err),
       pagedb_err_name(wanted),
