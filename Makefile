@@ -120,9 +120,13 @@ WRAP_test_os_faults := $(patsubst %,-Wl$(comma)--wrap=%,mmap fstat statx fcntl \
   fstatfs ftruncate open pread posix_memalign lseek fallocate fdatasync fsync \
   preadv malloc calloc sysconf syscall io_uring_submit __io_uring_get_cqe \
   io_uring_queue_init)
+WRAP_test_vfs_parents := -Wl,--wrap=os_borrow -Wl,--wrap=os_size
+WRAP_test_vfs_btree := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
 WRAP_test_vfs_deep := -Wl,--wrap=os_writev -Wl,--wrap=os_thread
 WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
-  -Wl,--wrap=realloc -Wl,--wrap=os_aligned_alloc
+  -Wl,--wrap=realloc -Wl,--wrap=os_aligned_alloc \
+  $(patsubst %,-Wl$(comma)--wrap=%,os_readv os_writev os_size os_borrow \
+  os_make_direct os_queue_open os_queue_submit os_thread)
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-sector4k check-real check-clients check-demo check-windows check-aarch64 \
@@ -306,8 +310,9 @@ check-valgrind: variant
 torture: $(TORTURE)
 	$(TORTURE) --time=$(or $(TIME),1m) $(SEED:%=--seed=%)
 
-coverage:
+coverage: build/killpoint.so
 	$(MAKE) VARIANT=cov variant
+	cp $< build/cov
 	tests/coverage/run.sh build/cov
 
 mutants:
