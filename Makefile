@@ -298,7 +298,7 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. Nor the
 # power cuts, which take too long. The sanitizers run them.
-NO_VALGRIND := $(addprefix $(OUT)/test_,os_faults vfs_ahead vfs_cut vfs_damage vfs_kill vfs_life vfs_power vfs_process vfs_recover \
+NO_VALGRIND := $(addprefix $(OUT)/test_,os_faults vfs_ahead vfs_cut vfs_damage vfs_edges vfs_kill vfs_life vfs_power vfs_process vfs_recover \
                vfs_state vfs_threads pcache pcache_sql)
 
 check-valgrind: variant

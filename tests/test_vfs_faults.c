@@ -26,7 +26,7 @@
 #include "torture/torture.h"
 #include "torture/world.h"
 
-/* ------------------------------------------------------------------ memory */
+/* -------------------------------------------------------------- what fails */
 
 enum {
   MEMORY_SQLITE = DISK_FAULTS,
@@ -48,24 +48,27 @@ static struct {
   unsigned left;
   int on;
   unsigned hits;
-} memory;
+} plan;
 
 /* Pages of a flush are written by threads. */
 static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
 
-static int memory_fails(int kind)
+/* 0, or how many have failed with this one. */
+static unsigned call_fails(int kind)
 {
-  if (memory.kind != kind)
+  unsigned hits = 0;
+  if (plan.kind != kind)
     return 0;
   pthread_mutex_lock(&counting);
-  int now = memory.left > 0 && --memory.left == 0;
-  if (now) {
-    memory.left = (unsigned)memory.on;
-    memory.hits++;
+  if (plan.left > 0 && --plan.left == 0) {
+    plan.left = (unsigned)plan.on;
+    hits = ++plan.hits;
   }
   pthread_mutex_unlock(&counting);
-  return now;
+  return hits;
 }
+
+/* ------------------------------------------------------------------ memory */
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
@@ -78,22 +81,22 @@ void *__wrap_os_aligned_alloc(size_t align, size_t n);
 
 void *__wrap_malloc(size_t n)
 {
-  return memory_fails(MEMORY_OURS) ? NULL : __real_malloc(n);
+  return call_fails(MEMORY_OURS) ? NULL : __real_malloc(n);
 }
 
 void *__wrap_calloc(size_t n, size_t size)
 {
-  return memory_fails(MEMORY_OURS) ? NULL : __real_calloc(n, size);
+  return call_fails(MEMORY_OURS) ? NULL : __real_calloc(n, size);
 }
 
 void *__wrap_realloc(void *p, size_t n)
 {
-  return memory_fails(MEMORY_OURS) ? NULL : __real_realloc(p, n);
+  return call_fails(MEMORY_OURS) ? NULL : __real_realloc(p, n);
 }
 
 void *__wrap_os_aligned_alloc(size_t align, size_t n)
 {
-  return memory_fails(MEMORY_OURS) ? NULL : __real_os_aligned_alloc(align, n);
+  return call_fails(MEMORY_OURS) ? NULL : __real_os_aligned_alloc(align, n);
 }
 
 /* ------------------------------------------------------- the system's calls */
@@ -122,45 +125,44 @@ static int refused(int err)
 
 int __wrap_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *done)
 {
-  return memory_fails(CALL_READ) ? refused(PAGEDB_EIO)
-                                 : __real_os_readv(f, iov, n, off, done);
+  return call_fails(CALL_READ) ? refused(PAGEDB_EIO)
+                               : __real_os_readv(f, iov, n, off, done);
 }
 
 int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off)
 {
-  return memory_fails(CALL_WRITE)
-             ? refused(memory.hits % 2 ? PAGEDB_EIO : PAGEDB_EFULL)
-             : __real_os_writev(f, iov, n, off);
+  unsigned hits = call_fails(CALL_WRITE);
+  return hits == 0 ? __real_os_writev(f, iov, n, off)
+                   : refused(hits % 2 != 0 ? PAGEDB_EIO : PAGEDB_EFULL);
 }
 
 int __wrap_os_size(os_file *f, uint64_t *bytes)
 {
-  return memory_fails(CALL_SIZE) ? refused(PAGEDB_EIO)
-                                 : __real_os_size(f, bytes);
+  return call_fails(CALL_SIZE) ? refused(PAGEDB_EIO) : __real_os_size(f, bytes);
 }
 
 int __wrap_os_borrow(int fd, os_file **out)
 {
-  return memory_fails(CALL_BORROW)
-             ? refused(memory.on ? PAGEDB_ECANTOPEN : PAGEDB_ENOMEM)
+  return call_fails(CALL_BORROW)
+             ? refused(plan.on ? PAGEDB_ECANTOPEN : PAGEDB_ENOMEM)
              : __real_os_borrow(fd, out);
 }
 
 int __wrap_os_make_direct(os_file *f, os_geometry *geo)
 {
-  return memory_fails(CALL_DIRECT) ? refused(PAGEDB_EDIRECT)
-                                   : __real_os_make_direct(f, geo);
+  return call_fails(CALL_DIRECT) ? refused(PAGEDB_EDIRECT)
+                                 : __real_os_make_direct(f, geo);
 }
 
 int __wrap_os_queue_open(unsigned depth, os_queue **out)
 {
-  return memory_fails(CALL_QUEUE) ? refused(PAGEDB_ENOMEM)
-                                  : __real_os_queue_open(depth, out);
+  return call_fails(CALL_QUEUE) ? refused(PAGEDB_ENOMEM)
+                                : __real_os_queue_open(depth, out);
 }
 
 void __wrap_os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
 {
-  if (!memory_fails(CALL_SUBMIT)) {
+  if (!call_fails(CALL_SUBMIT)) {
     __real_os_queue_submit(q, reqs, n);
     return;
   }
@@ -173,7 +175,7 @@ void __wrap_os_queue_submit(os_queue *q, os_request *reqs, unsigned n)
 
 int __wrap_os_thread(pthread_t *t, void *(*run)(void *), void *arg)
 {
-  return memory_fails(CALL_THREAD) ? 0 : __real_os_thread(t, run, arg);
+  return call_fails(CALL_THREAD) ? 0 : __real_os_thread(t, run, arg);
 }
 
 /* --------------------------------------------------------- SQLite's memory */
@@ -182,12 +184,12 @@ static sqlite3_mem_methods sqlite_memory;
 
 static void *sqlite_malloc(int n)
 {
-  return memory_fails(MEMORY_SQLITE) ? NULL : sqlite_memory.xMalloc(n);
+  return call_fails(MEMORY_SQLITE) ? NULL : sqlite_memory.xMalloc(n);
 }
 
 static void *sqlite_realloc(void *p, int n)
 {
-  return memory_fails(MEMORY_SQLITE) ? NULL : sqlite_memory.xRealloc(p, n);
+  return call_fails(MEMORY_SQLITE) ? NULL : sqlite_memory.xRealloc(p, n);
 }
 
 static void wrap_sqlite_memory(void)
@@ -215,10 +217,10 @@ static const char *kind_name(int kind)
 
 static void arm(int kind, unsigned n, int on)
 {
-  memory.hits = 0;
-  memory.kind = kind >= DISK_FAULTS ? kind : 0;
-  memory.left = n;
-  memory.on = on;
+  plan.hits = 0;
+  plan.kind = kind >= DISK_FAULTS ? kind : 0;
+  plan.left = n;
+  plan.on = on;
   simdisk_fail(kind >= DISK_FAULTS ? DISK_READ : (disk_fault)kind,
                kind >= DISK_FAULTS ? 0 : n, on);
 }
@@ -226,13 +228,13 @@ static void arm(int kind, unsigned n, int on)
 /* The counts stay. */
 static void disarm(void)
 {
-  memory.kind = 0;
+  plan.kind = 0;
   simdisk_pause();
 }
 
 static unsigned failed(int kind)
 {
-  return kind >= DISK_FAULTS ? memory.hits : simdisk_failed();
+  return kind >= DISK_FAULTS ? plan.hits : simdisk_failed();
 }
 
 /* --------------------------------------------------------------- scenarios */
