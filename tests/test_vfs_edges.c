@@ -473,6 +473,44 @@ static void test_stamp_refuses(void **state)
   db_close(db);
 }
 
+static int enough(void *arg)
+{
+  (void)arg;
+  return 1;
+}
+
+/* Only what passes an integrity_check, all of it, is adopted. */
+static void test_adopt_checks_first(void **state)
+{
+  (void)state;
+  const char *path = db_path("adopt.db");
+  uint8_t page[SIZE];
+  sqlite3 *db = make(path, "DELETE");
+  int64_t leaf = get_int(db, "SELECT max(page) FROM pagedb_pages WHERE "
+                             "object='table t' AND type='table leaf'");
+  db_close(db);
+  const uint64_t at = (uint64_t)(leaf - 1) * SIZE;
+  file_read_at(path, at, page, SIZE);
+  memset(page + SIZE - RECORD, 0, RECORD); /* as stock SQLite writes it */
+  file_write_at(path, at, page, SIZE);
+  db = db_open(path, "pagedb");
+  sqlite3_progress_handler(db, 300, enough, NULL);
+  assert_int_equal(stamp(db, "PRAGMA pagedb_stamp=adopt") & 0xff,
+                   SQLITE_INTERRUPT);
+  assert_true(says(db, "cannot check the database first"));
+  sqlite3_progress_handler(db, 0, NULL, NULL);
+  page[5] ^= 0x40; /* where its cells begin */
+  file_write_at(path, at, page, SIZE);
+  assert_int_equal(stamp(db, "PRAGMA pagedb_stamp=adopt") & 0xff,
+                   SQLITE_CORRUPT);
+  assert_true(says(db, "does not say ok: not adopted"));
+  page[5] ^= 0x40;
+  file_write_at(path, at, page, SIZE);
+  assert_int_equal(stamp(db, "PRAGMA pagedb_stamp=adopt"), SQLITE_OK);
+  db_close(db);
+  assert_whole(path, 1);
+}
+
 /* A log that is none, and a journal that is done with. */
 static void test_stamp_and_journals(void **state)
 {
@@ -647,6 +685,12 @@ static void test_pages_of_the_index(void **state)
   wal_pages(c, 0, c->shm[4], 0, &set);
   assert_null(set.word);
   /* Frames of the second region, and of one that does not exist. */
+  wal_pages(c, 4500, 4600, 1000, &set);
+  assert_null(set.word);
+  void volatile *second = NULL;
+  assert_int_equal(c->base.pMethods->xShmMap(&c->base, 1, 32768, 1, &second),
+                   SQLITE_OK);
+  assert_ptr_equal((void *)(uintptr_t)c->regions[1], (void *)(uintptr_t)second);
   wal_pages(c, 4500, 4600, 1000, &set);
   assert_null(set.word);
   wal_pages(c, 4000000, 4000010, 1000, &set);
@@ -1112,6 +1156,7 @@ int main(void)
       cmocka_unit_test(test_two_writers),
       cmocka_unit_test(test_unknown_connection),
       cmocka_unit_test(test_stamp_refuses),
+      cmocka_unit_test(test_adopt_checks_first),
       cmocka_unit_test(test_stamp_and_journals),
       cmocka_unit_test(test_lost_guards),
       cmocka_unit_test(test_words_of_the_index),
