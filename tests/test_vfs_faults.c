@@ -579,7 +579,7 @@ static unsigned run_one(const prepared *p, int kind, unsigned n, int on,
   uint64_t ours, stock;
   simdisk *disk = simdisk_clone(p->disk);
   sqlite3_int64 before = sqlite3_memory_used();
-  unsigned open_before = descriptors();
+  unsigned open_before = real ? descriptors() : 0;
   snprintf(text, sizeof text, "%s%s, %s, call %u%s", p->s->name,
            real ? ", real files" : "", kind_name(kind), n,
            on ? " and all after it" : "");
@@ -591,7 +591,7 @@ static unsigned run_one(const prepared *p, int kind, unsigned n, int on,
   if (real)
     real_files_end();
   real_dir = NULL;
-  CHECK(descriptors() <= open_before, "descriptors stay open");
+  CHECK(!real || descriptors() <= open_before, "descriptors stay open");
   CHECK(simdisk_open_files() == 0, "%u files stay open", simdisk_open_files());
   CHECK(sqlite3_memory_used() <= before, "memory of SQLite leaks");
   simdisk *copy = simdisk_clone(disk);
@@ -633,18 +633,20 @@ static void test_every_call_fails(void **state)
 }
 
 /* SQLite's own memory it takes in the same places. A name on the disk is none of a
-** real file: not the scenario with two. */
+** real file: not the scenario with two. Every seventh n; with PAGEDB_FAULTS=all every
+** one. */
 static void test_real_files(void **state)
 {
   (void)state;
   sums t = {0};
-  unsigned step = scaled(5) < 5 ? 7 : 1;
+  const char *all = getenv("PAGEDB_FAULTS");
+  unsigned step = all != NULL && strcmp(all, "all") == 0 ? 1 : 7;
   for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++)
     if (strcmp(scenarios[i].name, "two files") != 0)
       fail_each(&scenarios[i], MEMORY_OURS, KINDS, step, 1, &t);
   fail_each(&large, MEMORY_OURS, KINDS, step * 5, 1, &t);
   print_message("%u runs, %u calls failed\n", t.runs, t.faults);
-  assert_true(t.faults > 500);
+  assert_true(t.faults > 100);
 }
 
 int main(void)
