@@ -123,9 +123,13 @@ WRAP_test_os_faults := $(patsubst %,-Wl$(comma)--wrap=%,mmap fstat statx fcntl \
   fstatfs ftruncate open pread posix_memalign lseek fallocate fdatasync fsync \
   preadv pwritev malloc calloc sysconf syscall fopen io_uring_submit __io_uring_get_cqe \
   io_uring_queue_init)
+WRAP_test_vfs_parents := -Wl,--wrap=os_borrow -Wl,--wrap=os_size
+WRAP_test_vfs_btree := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
 WRAP_test_vfs_deep := -Wl,--wrap=os_writev -Wl,--wrap=os_thread
 WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
-  -Wl,--wrap=realloc -Wl,--wrap=os_aligned_alloc
+  -Wl,--wrap=realloc -Wl,--wrap=os_aligned_alloc \
+  $(patsubst %,-Wl$(comma)--wrap=%,os_readv os_writev os_size os_borrow \
+  os_make_direct os_queue_open os_queue_submit os_thread)
 
 .PHONY: all deps check check-quick check-asan check-ubsan check-tsan \
         check-valgrind check-model check-fuzz check-process check-sector4k check-real check-clients check-demo check-windows check-aarch64 \
@@ -298,7 +302,7 @@ check-asan check-ubsan check-tsan:
 
 # Not those that fork: valgrind hangs in children that kill themselves. Nor the
 # power cuts, which take too long. The sanitizers run them.
-NO_VALGRIND := $(addprefix $(OUT)/test_,lock_order os_faults vfs_ahead vfs_cut vfs_damage vfs_kill vfs_life vfs_power vfs_process vfs_recover \
+NO_VALGRIND := $(addprefix $(OUT)/test_,lock_order os_faults vfs_ahead vfs_cut vfs_damage vfs_edges vfs_kill vfs_life vfs_power vfs_process vfs_recover \
                vfs_state vfs_threads pcache pcache_sql)
 
 check-valgrind: variant
@@ -310,8 +314,9 @@ check-valgrind: variant
 torture: $(TORTURE)
 	$(TORTURE) --time=$(or $(TIME),1m) $(SEED:%=--seed=%)
 
-coverage:
+coverage: build/killpoint.so
 	$(MAKE) VARIANT=cov variant
+	cp $< build/cov
 	tests/coverage/run.sh build/cov
 
 mutants:

@@ -137,8 +137,7 @@ static int ckpt_page1(conn *c, const uint8_t *buf, uint32_t n)
   uint64_t bytes = 0, filled = 0;
   int err = io_size(s, &bytes);
   uint64_t from = durable_end(atomic_load(&s->count), bytes, n);
-  if (err == PAGEDB_OK && atomic_load(&s->stamped) && h.valid &&
-      h.count > from) {
+  if (err == PAGEDB_OK && atomic_load(&s->stamped) && h.count > from) {
     bitmap set = {0};
     /* Exclusive mode keeps the index in memory, and the set stays empty. */
     if (c->shm != NULL)

@@ -209,7 +209,7 @@ static int grows_by_stamped_pages(const conn *c)
 int x_control(sqlite3_file *f, int op, void *arg)
 {
   conn *c = (conn *)f;
-  if (CONN_IS_INHERITED(c))
+  if (conn_is_inherited(c))
     return SQLITE_MISUSE;
   switch (op) {
   case SQLITE_FCNTL_SYNC:

@@ -350,7 +350,7 @@ int x_shm_map(sqlite3_file *f, int region, int bytes, int extend,
 {
   conn *c = (conn *)f;
   *out = NULL;
-  if (CONN_IS_INHERITED(c))
+  if (conn_is_inherited(c))
     return SQLITE_MISUSE;
   int rc = c->parent->pMethods->xShmMap(c->parent, region, bytes, extend, out);
   if (*out != NULL && (rc == SQLITE_OK || rc == SQLITE_READONLY))
@@ -424,7 +424,7 @@ static void wal_recovering(shared *s)
 int x_shm_lock(sqlite3_file *f, int offset, int n, int flags)
 {
   conn *c = (conn *)f;
-  if (CONN_IS_INHERITED(c))
+  if (conn_is_inherited(c))
     return (flags & SQLITE_SHM_UNLOCK) != 0
                ? c->parent->pMethods->xShmLock(c->parent, offset, n, flags)
                : SQLITE_MISUSE;
@@ -445,7 +445,7 @@ void x_shm_barrier(sqlite3_file *f)
 {
   conn *c = (conn *)f;
   c->parent->pMethods->xShmBarrier(c->parent);
-  if (c->wal_check && !CONN_IS_INHERITED(c)) {
+  if (c->wal_check && !conn_is_inherited(c)) {
     c->wal_check = 0;
     wal_compare(c);
   }
@@ -454,7 +454,7 @@ void x_shm_barrier(sqlite3_file *f)
 int x_shm_unmap(sqlite3_file *f, int delete_it)
 {
   conn *c = (conn *)f;
-  int ours = !CONN_IS_INHERITED(c);
+  int ours = !conn_is_inherited(c);
   if (ours) {
     wal_releasing(c, 0, WAL_READ_LOCKS);
     ahead_stop(c);
@@ -512,7 +512,7 @@ int x_lock(sqlite3_file *f, int level)
 {
   conn *c = (conn *)f;
   int before = c->lock;
-  if (CONN_IS_INHERITED(c))
+  if (conn_is_inherited(c))
     return SQLITE_MISUSE;
   int rc = methods_lock(c, level);
   if (rc != SQLITE_OK)
@@ -538,7 +538,7 @@ int x_unlock(sqlite3_file *f, int level)
 {
   conn *c = (conn *)f;
   /* Locks are not inherited, and a mutex may be held for ever. */
-  if (CONN_IS_INHERITED(c))
+  if (conn_is_inherited(c))
     return SQLITE_OK;
   if (level >= c->lock)
     return methods_unlock(c, level);

@@ -211,7 +211,7 @@ int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
   conn *c = (conn *)f;
   shared *s = c->file;
   uint64_t from = (uint64_t)off, size = atomic_load(&s->page_size);
-  if (CONN_IS_INHERITED(c))
+  if (conn_is_inherited(c))
     return inherited(c);
   if (from + (uint64_t)n <= HEADER_BYTES)
     return read_header(c, buf, (size_t)n, from);
@@ -244,7 +244,7 @@ int x_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out)
   pagedb_pin pin;
   uint64_t size = atomic_load(&s->page_size), from = (uint64_t)off;
   *out = NULL;
-  if (CONN_IS_INHERITED(c) || size == 0 || (uint64_t)n != size || from == 0 ||
+  if (conn_is_inherited(c) || size == 0 || (uint64_t)n != size || from == 0 ||
       from % size != 0 || off + n > c->mmap_limit || file_failed(s) ||
       is_lock_page(from / size, (uint32_t)size) || refuses_plain(c))
     return SQLITE_OK;
@@ -259,7 +259,7 @@ int x_unfetch(sqlite3_file *f, sqlite3_int64 off, void *page)
 {
   conn *c = (conn *)f;
   (void)off;
-  if (page != NULL && !CONN_IS_INHERITED(c)) {
+  if (page != NULL && !conn_is_inherited(c)) {
     pagedb_unpin_data(c->session, page);
     c->fetched--;
   }

@@ -880,7 +880,7 @@ void ahead_wait(conn *c)
 void ahead_stop(conn *c)
 {
   struct ahead *a = c->ahead;
-  if (a == NULL || !RULE_IS_ON(RULE_AHEAD) || CONN_IS_INHERITED(c))
+  if (a == NULL || !RULE_IS_ON(RULE_AHEAD) || conn_is_inherited(c))
     return;
   a->plan_at = a->plan_n = 0;
   ahead_wait(c);

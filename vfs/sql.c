@@ -218,7 +218,7 @@ static void page_fill(shared *s, uint64_t id, uint8_t *buf, page_row *r)
   } else {
     r->status = (uint8_t)pages_verify(s, buf, got, size, id, NULL);
     pagedb_record_get(buf, size, PAGEDB_TRAILING, &rec);
-    r->record = rec.magic == PAGEDB_MAGIC && got == size;
+    r->record = rec.magic == PAGEDB_MAGIC;
   }
   if (r->record) {
     r->lsn = rec.lsn;
@@ -627,7 +627,8 @@ static int t_filter(sqlite3_vtab_cursor *vc, int plan, const char *plan_text,
   table *t = (table *)vc->pVtab;
   const char *schema = "main";
   (void)plan_text;
-  if (plan == 1 && argc == 1 && sqlite3_value_text(argv[0]) != NULL)
+  (void)argc;
+  if (plan == 1 && sqlite3_value_text(argv[0]) != NULL)
     schema = (const char *)sqlite3_value_text(argv[0]);
   rows_clear(&c->all);
   sqlite3_free(c->schema);

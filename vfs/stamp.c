@@ -86,20 +86,23 @@ static int make_quiet(conn *c, int empty_wal, char **message)
   return rc;
 }
 
-static int file_is_empty(conn *c, const char *name, int flags)
+/* Whether a journal or log says nothing; an SQLite code. Where that cannot be
+** learnt nothing may be done over it. */
+static int says_nothing(conn *c, const char *name, int flags, int *nothing)
 {
   sqlite3_vfs *v = c->file->parent;
   int exists = 0, granted;
   sqlite3_int64 size = 0;
   uint8_t first = 0;
-  if (name == NULL ||
-      v->xAccess(v, name, SQLITE_ACCESS_EXISTS, &exists) != SQLITE_OK ||
-      !exists)
-    return 1;
+  *nothing = 1;
+  int rc = name == NULL ? SQLITE_OK
+                        : v->xAccess(v, name, SQLITE_ACCESS_EXISTS, &exists);
+  if (rc != SQLITE_OK || !exists)
+    return rc;
   sqlite3_file *f = calloc(1, (size_t)v->szOsFile);
   if (f == NULL)
-    return 0;
-  int rc = v->xOpen(v, name, f, flags | SQLITE_OPEN_READONLY, &granted);
+    return SQLITE_NOMEM;
+  rc = v->xOpen(v, name, f, flags | SQLITE_OPEN_READONLY, &granted);
   if (rc == SQLITE_OK)
     rc = f->pMethods->xFileSize(f, &size);
   if (rc == SQLITE_OK && size > 0)
@@ -108,7 +111,8 @@ static int file_is_empty(conn *c, const char *name, int flags)
     f->pMethods->xClose(f);
   free(f);
   /* A persistent journal that is done with begins with zeroes. */
-  return rc == SQLITE_OK && (size == 0 || first == 0);
+  *nothing = size == 0 || first == 0;
+  return rc;
 }
 
 int end_journal(conn *c)
@@ -149,10 +153,15 @@ static int take_exclusive(conn *c, int empty_wal, char **message)
                "try again");
   if (rc != SQLITE_OK)
     return rc;
-  if (!file_is_empty(c, sqlite3_filename_journal(c->name),
-                     SQLITE_OPEN_MAIN_JOURNAL) ||
-      (empty_wal &&
-       !file_is_empty(c, sqlite3_filename_wal(c->name), SQLITE_OPEN_WAL)))
+  int nothing = 1;
+  rc = says_nothing(c, sqlite3_filename_journal(c->name),
+                    SQLITE_OPEN_MAIN_JOURNAL, &nothing);
+  if (rc == SQLITE_OK && nothing && empty_wal)
+    rc = says_nothing(c, sqlite3_filename_wal(c->name), SQLITE_OPEN_WAL,
+                      &nothing);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (!nothing)
     return say(
         message, SQLITE_BUSY,
         "a journal or write-ahead log of the database is not empty: open "
@@ -490,6 +499,11 @@ static int check_integrity(conn *c, char **message)
   int rc = exec_on_schema(c, "PRAGMA \"%w\".integrity_check(1)", is_ok, &ok);
   if (rc == SQLITE_OK && ok)
     return SQLITE_OK;
+  if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_CORRUPT) {
+    *message = sqlite3_mprintf("cannot check the database first: %s",
+                               sqlite3_errstr(rc));
+    return rc;
+  }
   return say(message, SQLITE_CORRUPT,
              "PRAGMA integrity_check does not say ok: not adopted");
 }

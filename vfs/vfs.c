@@ -63,7 +63,7 @@ conn *conn_by_name(const char *name)
 static int x_close(sqlite3_file *f)
 {
   conn *c = (conn *)f;
-  if (!CONN_IS_INHERITED(c)) {
+  if (!conn_is_inherited(c)) {
     txn_abandon(c);
     if (c->shm != NULL)
       x_shm_unmap(f, 0);
@@ -267,8 +267,8 @@ static sqlite3_vfs *below(sqlite3_vfs *vfs, const char *name)
   pthread_mutex_lock(&pagedb_globals.lock);
   for (shared *s = pagedb_globals.files; s != NULL; s = s->next)
     for (conn *c = s->conns; c != NULL; c = c->next) {
-      size_t n = c->name == NULL ? 0 : strlen(c->name);
-      if (c->other_parent && n > 0 && strncmp(name, c->name, n) == 0 &&
+      size_t n = strlen(c->name);
+      if (c->other_parent && strncmp(name, c->name, n) == 0 &&
           (name[n] == 0 || name[n] == '-'))
         parent = s->parent;
     }

@@ -293,11 +293,6 @@ static inline int file_failed(const shared *s)
   return atomic_load(&s->fate->failed);
 }
 
-/* 1 in a forked child, for a connection of its parent. */
-#define CONN_IS_INHERITED(c)                                                   \
-  (RULE_IS_ON(RULE_FORK) &&                                                    \
-   (c)->file->generation != atomic_load(&pagedb_globals.generation))
-
 /* ----------------------------------------------------------------- globals */
 
 enum { LATENCY_BUCKETS = 40, FAULT_KINDS = 32 };
@@ -358,6 +353,13 @@ typedef struct globals {
 } globals;
 
 extern globals pagedb_globals;
+
+/* In a forked child, for a connection of its parent. */
+static inline int conn_is_inherited(const conn *c)
+{
+  return RULE_IS_ON(RULE_FORK) &&
+         c->file->generation != atomic_load(&pagedb_globals.generation);
+}
 
 /* The page with the lock byte: never stamped, verified, filled or counted. */
 static inline int is_lock_page(uint64_t id, uint32_t size)

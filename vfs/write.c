@@ -489,7 +489,7 @@ int x_write(sqlite3_file *f, const void *buf, int n, sqlite3_int64 off)
 {
   conn *c = (conn *)f;
   shared *s = c->file;
-  if (CONN_IS_INHERITED(c))
+  if (conn_is_inherited(c))
     return SQLITE_MISUSE;
   c->fresh = 0;
   if (c->ckpt)
@@ -538,7 +538,7 @@ int x_truncate(sqlite3_file *f, sqlite3_int64 bytes)
 {
   conn *c = (conn *)f;
   shared *s = c->file;
-  if (CONN_IS_INHERITED(c))
+  if (conn_is_inherited(c))
     return SQLITE_MISUSE;
   c->fresh = 0;
   int err = forget_behind(c, (uint64_t)bytes);
@@ -562,7 +562,7 @@ int x_truncate(sqlite3_file *f, sqlite3_int64 bytes)
 int x_sync(sqlite3_file *f, int flags)
 {
   conn *c = (conn *)f;
-  if (CONN_IS_INHERITED(c))
+  if (conn_is_inherited(c))
     return SQLITE_MISUSE;
   if (atomic_load(&c->file->writer) == c && c->file->txn.unjoined) {
     int rc = txn_join(c);

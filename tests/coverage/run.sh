@@ -9,7 +9,7 @@ tests=("$out"/test_*)
 tests=($(ls "${tests[@]}" | grep -v '\.log$'))
 pcache=("$out"/test_vfs_{equal,process,state,threads})
 if ! {
-  PAGEDB_TRANSACTIONS=100 PAGEDB_KILLS=30 "$here"/../run.sh "$out" "${tests[@]}" &&
+  PAGEDB_FAULTS=all PAGEDB_TRANSACTIONS=100 PAGEDB_KILLS=30 "$here"/../run.sh "$out" "${tests[@]}" &&
     PAGEDB_PCACHE=on PAGEDB_TRANSACTIONS=30 PAGEDB_KILLS=10 PAGEDB_TEST_SCALE=small \
       "$here"/../run.sh "$out" "${pcache[@]}" &&
     "$here"/../tool.sh "$out" && "$here"/../pcache_routes.sh "$out"
