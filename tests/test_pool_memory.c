@@ -229,7 +229,7 @@ static void random_world(uint32_t least, uint64_t beyond)
   world_open(&w, 64 * MIB, least);
   unsigned most_huge = 0;
   w.random = test_seed("test_pool_memory", 20261121);
-  for (int i = 0; i < 1500; i++) {
+  for (int i = 0; i < 600; i++) {
     any_operation(&w);
     if (huge_pieces(&w) > most_huge)
       most_huge = huge_pieces(&w);
