@@ -198,6 +198,66 @@ static void test_last_piece(void **state)
   world_close(&w);
 }
 
+/* So is what was given in advance between two that stay. */
+static void test_between(void **state)
+{
+  (void)state;
+  world w;
+  world_open(&w, 64 * MIB, 8192);
+  for (int i = 0; i <= 16 * MIB / 4096; i++)
+    take(&w.set[1], &w.h[1][i]);
+  take(&w.set[2], &w.h[2][0]);
+  take(&w.set[2], &w.h[2][1]);
+  assert_int_equal(huge_pieces(&w), 1);
+  drop(&w.set[2], &w.h[2][1], 1);
+  assert_int_equal(w.pool->used, 16 * MIB + 4096 + 65536);
+  assert_int_equal(resident(&w), w.pool->used);
+  check_all(&w);
+  world_close(&w);
+}
+
+/* No piece is begun that the budget could not fill, and none stays huge that a
+** large frame did not fit into. */
+static void test_unfilled(void **state)
+{
+  (void)state;
+  world w;
+  /* Each set gets its share. */
+  world_open(&w, 21 * MIB + MIB / 2, 8192);
+  for (int i = 0; i < 17 * MIB / 4096; i++)
+    take(&w.set[1], &w.h[1][i]);
+  for (int i = 0; i < 5 * MIB / 65536; i++)
+    take(&w.set[2], &w.h[2][i]);
+  assert_in_range(w.pool->used, 20 * MIB + 1, 21 * MIB);
+  assert_int_equal(huge_pieces(&w), 2);
+  assert_int_equal(resident(&w), w.pool->used);
+  world_close(&w);
+
+  /* The first piece is empty, a frame stands behind it, and slabs are made from
+  ** the start again. */
+  world_open(&w, 64 * MIB, 8192);
+  for (int i = 0; i < 33; i++)
+    take(&w.set[2], &w.h[2][i]);
+  for (int i = 0; i < 32; i++)
+    drop(&w.set[2], &w.h[2][i], 1);
+  private_trim(&w.set[2]);
+  for (int i = 0; i < 16 * MIB / 4096; i++)
+    take(&w.set[1], &w.h[1][i]);
+  while (w.pool->next_unit < w.pool->units) {
+    take(&w.set[2], &w.h[2][0]);
+    drop(&w.set[2], &w.h[2][0], 1);
+    private_trim(&w.set[2]);
+  }
+  for (int i = 16 * MIB / 4096; i < 17 * MIB / 4096 + 64; i++)
+    take(&w.set[1], &w.h[1][i]);
+  assert_int_equal(w.pool->huge[0], 1);
+  take(&w.set[3], &w.h[3][0]);
+  assert_int_equal(w.pool->huge[0], 0);
+  assert_in_range(resident(&w), w.pool->used, w.pool->used + MIB);
+  check_all(&w);
+  world_close(&w);
+}
+
 static void any_operation(world *w)
 {
   unsigned kind = (unsigned)random_below(&w->random, SETS);
@@ -261,10 +321,9 @@ static void test_random_small(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_huge),
-      cmocka_unit_test(test_last_piece),
-      cmocka_unit_test(test_random),
-      cmocka_unit_test(test_random_small),
+      cmocka_unit_test(test_huge),    cmocka_unit_test(test_last_piece),
+      cmocka_unit_test(test_between), cmocka_unit_test(test_unfilled),
+      cmocka_unit_test(test_random),  cmocka_unit_test(test_random_small),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
