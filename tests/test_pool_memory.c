@@ -254,6 +254,11 @@ static void test_unfilled(void **state)
   take(&w.set[3], &w.h[3][0]);
   assert_int_equal(w.pool->huge[0], 0);
   assert_in_range(resident(&w), w.pool->used, w.pool->used + MIB);
+  /* Nor does it become huge again while something stands in it. */
+  w.pool->next_unit = 20;
+  take(&w.set[2], &w.h[2][0]);
+  assert_ptr_equal(w.h[2][0].data, w.pool->arena + 20 * 65536);
+  assert_int_equal(w.pool->huge[0], 0);
   check_all(&w);
   world_close(&w);
 }
