@@ -189,6 +189,15 @@ void *os_map(size_t bytes);
 void *os_reserve(size_t bytes);
 void os_decommit(void *p, size_t bytes); /* whole 4 KiB pages */
 void os_release(void *p, size_t bytes);
+
+/*
+** Whether memory of the range, whole pieces of OS_HUGE_PAGE bytes, may come in huge
+** pages from now on: where the system gives them to whoever asks, and they have
+** that size. A range of os_reserve begins with no. A hint.
+*/
+enum { OS_HUGE_PAGE = 2 << 20 };
+void os_huge_pages(void *p, size_t bytes, int wanted);
+
 uint64_t os_memory_bytes(void); /* usable by this process: RAM, or the limit of
                                    its cgroup or of its address space
                                    (RLIMIT_AS) if that is lower */

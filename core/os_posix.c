@@ -144,9 +144,9 @@ static void not_for_children(void *p, size_t bytes)
   madvise(p, bytes, MADV_DONTFORK);
 }
 
-static void want_huge_pages(void *p, size_t bytes)
+static void advise_huge_pages(void *p, size_t bytes, int wanted)
 {
-  madvise(p, bytes, MADV_HUGEPAGE);
+  madvise(p, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 #else /* macOS */
@@ -192,10 +192,11 @@ static void not_for_children(void *p, size_t bytes)
   minherit(p, bytes, VM_INHERIT_NONE);
 }
 
-static void want_huge_pages(void *p, size_t bytes)
+static void advise_huge_pages(void *p, size_t bytes, int wanted)
 {
   (void)p;
   (void)bytes;
+  (void)wanted;
 }
 
 #endif
@@ -477,7 +478,7 @@ void os_aligned_free(void *p)
   free(p);
 }
 
-static const size_t huge_page = (size_t)2 << 20;
+static const size_t huge_page = OS_HUGE_PAGE;
 
 /* A mapping aligned to a huge page, or NULL. */
 static char *map_aligned(size_t bytes, int flags)
@@ -504,7 +505,7 @@ void *os_table_alloc(size_t bytes)
     return os_aligned_alloc(64, bytes);
   char *p = map_aligned(bytes, 0);
   if (p != NULL)
-    want_huge_pages(p, bytes);
+    advise_huge_pages(p, bytes, 1);
   return p;
 }
 
@@ -526,9 +527,18 @@ void *os_map(size_t bytes)
 void *os_reserve(size_t bytes)
 {
   char *p = map_aligned(bytes, MAP_NORESERVE);
-  if (p != NULL)
+  if (p != NULL) {
     not_for_children(p, bytes);
+    advise_huge_pages(p, bytes, 0);
+  }
   return p;
+}
+
+void os_huge_pages(void *p, size_t bytes, int wanted)
+{
+  /* With larger pages huge ones are larger, too. */
+  if (sysconf(_SC_PAGESIZE) == 4096)
+    advise_huge_pages(p, bytes, wanted);
 }
 
 void os_decommit(void *p, size_t bytes)

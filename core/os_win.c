@@ -401,6 +401,13 @@ void *os_reserve(size_t bytes)
   return NULL;
 }
 
+void os_huge_pages(void *p, size_t bytes, int wanted)
+{
+  (void)p;
+  (void)bytes;
+  (void)wanted;
+}
+
 /* Not MEM_DECOMMIT: the range must stay readable. */
 void os_decommit(void *p, size_t bytes)
 {

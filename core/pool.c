@@ -43,8 +43,11 @@ static int arena_reserve(pagedb_pool *p, uint64_t reserve)
   p->reserve = reserve;
   p->units = (uint32_t)((p->arena_bytes - MIB) >> UNIT_SHIFT);
   p->unit = calloc(p->units, sizeof(slab *));
-  if (p->unit != NULL)
+  p->huge = calloc(p->arena_bytes >> HUGE_SHIFT, 1);
+  if (p->unit != NULL && p->huge != NULL)
     return PAGEDB_OK;
+  free(p->unit);
+  free(p->huge);
   os_release(p->arena, p->arena_bytes);
   return pagedb_fault_set(PAGEDB_ENOMEM, 0, NULL, PAGEDB_NONE, 0, 0,
                           "the directory of frames");
@@ -115,6 +118,7 @@ int pagedb_pool_close(pagedb_pool *p)
   locks_destroy(p);
   os_release(p->arena, p->arena_bytes);
   free(p->unit);
+  free(p->huge);
   free(p);
   return PAGEDB_OK;
 }

@@ -64,14 +64,117 @@ void frame_leave(pagedb_pool *p, frame *f)
   f->ring.next->ring.prev = f->ring.prev;
 }
 
-/* ------------------------------------------------------------------- slabs */
-
 static void spare_put(pagedb_pool *p, frame *f)
 {
   f->state = FRAME_SPARE;
   f->slab->spare++;
   list_push(&p->spare[f->slab->class], f);
 }
+
+/* -------------------------------------------------------------- huge pages */
+
+/*
+** The arena is backed in pieces of OS_HUGE_PAGE bytes. An empty piece in which a
+** slab is made may become a huge page, if the pool is so large by then that one more
+** piece is little, and has room to fill it. Slabs follow one another, and so one
+** piece is full before the next is begun: what the system has given in advance for
+** the last one is all that the pool holds beyond its budget.
+**
+** When memory of a piece goes back, the piece is ordinary pages from then on, until it
+** is empty again; else the system would make one huge page of what stays. What was
+** given in advance goes back with it.
+*/
+enum {
+  HUGE_FROM = 16 << 20,
+  PIECE_UNITS = 1 << (HUGE_SHIFT - UNIT_SHIFT),
+  PIECE_LOCS = 1 << (HUGE_SHIFT - LOC_SHIFT)
+};
+
+static void piece_advise(pagedb_pool *p, uint32_t piece, int huge)
+{
+  p->huge[piece] = (unsigned char)huge;
+  os_huge_pages(frame_data(p, piece * PIECE_LOCS), OS_HUGE_PAGE, huge);
+}
+
+static int piece_is_empty(const pagedb_pool *p, uint32_t piece)
+{
+  slab **unit = &p->unit[piece * PIECE_UNITS];
+  int i = 0;
+  while (i < PIECE_UNITS && unit[i] == NULL)
+    i++;
+  return i == PIECE_UNITS;
+}
+
+/* A slab will stand in units [at, at+n). */
+static void pieces_begin(pagedb_pool *p, uint32_t at, uint32_t n)
+{
+  if (p->used < HUGE_FROM || p->used + OS_HUGE_PAGE > p->capacity)
+    return;
+  uint32_t last = (at + n - 1) / PIECE_UNITS;
+  for (uint32_t i = at / PIECE_UNITS; i <= last && i < p->units / PIECE_UNITS;
+       i++)
+    if (!p->huge[i] && piece_is_empty(p, i))
+      piece_advise(p, i, 1);
+}
+
+/* Where that ends which stands at loc. *spare: it needs no memory. */
+static uint32_t end_of(const pagedb_pool *p, uint32_t loc, int *spare)
+{
+  const uint32_t unit = 1 << (UNIT_SHIFT - LOC_SHIFT);
+  const slab *s = p->unit[loc / unit];
+  if (s != NULL && s->class >= PAGE_SHIFT) {
+    const frame *f = frame_at(p, loc);
+    *spare = f->state == FRAME_SPARE;
+    return f->loc + (frame_bytes(f) >> LOC_SHIFT);
+  }
+  *spare = s == NULL || s->spare == s->frames;
+  return (loc / unit + 1) * unit;
+}
+
+/* Locations [from, to) hold nothing. */
+static void decommit(pagedb_pool *p, uint32_t from, uint32_t to)
+{
+  if (from < to)
+    os_decommit(frame_data(p, from), (size_t)(to - from) << LOC_SHIFT);
+}
+
+static void piece_break(pagedb_pool *p, uint32_t piece)
+{
+  uint32_t at = piece * PIECE_LOCS, from = at, end = at + PIECE_LOCS;
+  piece_advise(p, piece, 0);
+  while (at < end) {
+    int spare;
+    uint32_t next = end_of(p, at, &spare);
+    if (!spare) {
+      decommit(p, from, at);
+      from = next;
+    }
+    at = next;
+  }
+  decommit(p, from, end);
+}
+
+/* The next slab does not follow the last one: what is left between them is not
+** filled soon. */
+static void piece_left(pagedb_pool *p, uint32_t at)
+{
+  uint32_t left = p->next_unit;
+  if (left != at && left < p->units && p->unit[left] == NULL &&
+      p->huge[left / PIECE_UNITS])
+    piece_break(p, left / PIECE_UNITS);
+}
+
+/* Memory of the arena, of spare frames only, goes back to the system. */
+static void give_back(pagedb_pool *p, uint32_t loc, size_t bytes)
+{
+  uint32_t end = loc + (uint32_t)(bytes >> LOC_SHIFT);
+  for (uint32_t i = loc / PIECE_LOCS; i <= (end - 1) / PIECE_LOCS; i++)
+    if (p->huge[i])
+      piece_break(p, i);
+  decommit(p, loc, end);
+}
+
+/* ------------------------------------------------------------------- slabs */
 
 /* Find `units` free neighbouring units; UINT32_MAX when there are none. */
 static uint32_t units_find(pagedb_pool *p, uint32_t units)
@@ -140,6 +243,8 @@ static int slab_new(pagedb_pool *p, uint32_t class)
   slab *s = calloc(1, sizeof *s + n * sizeof(frame));
   if (s == NULL)
     return 0;
+  piece_left(p, at);
+  pieces_begin(p, at, units);
   p->stats.table_bytes += sizeof *s + n * sizeof(frame);
   s->class = class;
   s->loc = at << (UNIT_SHIFT - LOC_SHIFT);
@@ -185,7 +290,7 @@ static int by_place(const void *a, const void *b)
 static void decommit_small(pagedb_pool *p, const slab *s)
 {
   if (s->spare == s->frames)
-    os_decommit(frame_data(p, s->loc), (size_t)1 << UNIT_SHIFT);
+    give_back(p, s->loc, (size_t)1 << UNIT_SHIFT);
 }
 
 void frames_decommit(pagedb_pool *p, frame **f, unsigned n)
@@ -199,8 +304,8 @@ void frames_decommit(pagedb_pool *p, frame **f, unsigned n)
     while (next < n && f[next]->slab->class == f[i]->slab->class &&
            f[next]->loc == f[i]->loc + (bytes >> LOC_SHIFT))
       bytes += frame_bytes(f[next++]);
-    if (frame_bytes(f[i]) >= 4096)
-      os_decommit(frame_data(p, f[i]->loc), bytes);
+    if (f[i]->slab->class >= PAGE_SHIFT)
+      give_back(p, f[i]->loc, bytes);
     else
       for (unsigned k = i; k < next; k++)
         decommit_small(p, f[k]->slab);
@@ -253,6 +358,7 @@ static frame *spare_get(pagedb_pool *p, uint32_t class)
   frame *f = p->spare[class];
   list_remove(&p->spare[class], f);
   f->slab->spare--;
+  f->state = FRAME_FREE;
   return f;
 }
 

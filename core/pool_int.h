@@ -75,6 +75,8 @@ static inline uint32_t pte_loc(uint64_t v)
 enum {
   LOC_SHIFT = 9,   /* locations count 512 bytes */
   UNIT_SHIFT = 16, /* the arena is dealt out in units of 64 KiB */
+  HUGE_SHIFT = 21, /* and backed in pieces of OS_HUGE_PAGE */
+  PAGE_SHIFT = 12, /* of the system: smaller frames share one */
   CLASS_MIN = 9,   /* 512 bytes */
   CLASS_MAX = 20,  /* 1 MiB */
   NODE_BITS = 9,
@@ -203,6 +205,7 @@ struct pagedb_pool {
   uint64_t used;
   uint64_t ahead_bytes; /* of frames that are out; part of used */
   slab **unit;          /* per 64 KiB of the arena: the slab there, or NULL */
+  unsigned char *huge;  /* per OS_HUGE_PAGE of it: may be a huge page */
   uint32_t units;
   uint32_t next_unit;
   slab *slabs[CLASS_MAX + 1];

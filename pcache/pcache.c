@@ -53,6 +53,7 @@ typedef struct cache {
   uint32_t most;        /* cache_size, pages */
   uint32_t most_pinned; /* from then on createFlag 1 means no */
   uint32_t max_key;     /* no larger key is in the table */
+  uint32_t granted;     /* pages within the hard heap limit, if it is one */
   ring clock;
   ring parked;
   page_store pages;
@@ -222,19 +223,27 @@ static page *victim(cache *c)
 /* ------------------------------------------------------------- pages that come
  */
 
-/* SQLite's hard heap limit, for what only that can limit: asked for at every
-** 64th page of a memory database. */
-static int is_beyond_limit(const cache *c)
+/* SQLite's hard heap limit, for what only that can limit: a memory database asks
+** for 64 pages at a time, or for as many as are left. */
+static int is_beyond_limit(cache *c)
 {
-  pagedb_pool_stats st;
-  uint32_t n = private_pages(&c->set);
-  if (c->set.purgeable || n % 64 != 0 || global.room == NULL)
+  enum { MANY = 64 };
+  if (c->set.purgeable || global.room == NULL)
     return 0;
-  uint64_t room = global.room();
-  if (room == UINT64_MAX)
-    return 0;
-  pagedb_pool_stats_get(global.pool(), &st);
-  return st.outside_bytes + ((uint64_t)64 << c->set.class) > room;
+  if (c->granted == 0) {
+    pagedb_pool_stats st;
+    uint64_t left = global.room();
+    if (left != UINT64_MAX) {
+      pagedb_pool_stats_get(global.pool(), &st);
+      left = left > st.outside_bytes ? left - st.outside_bytes : 0;
+    }
+    left >>= c->set.class;
+    if (left == 0)
+      return 1;
+    c->granted = left < MANY ? (uint32_t)left : MANY;
+  }
+  c->granted--;
+  return 0;
 }
 
 /* A page with a frame, pinned, in neither table nor ring. */

@@ -423,6 +423,16 @@ static void test_memory(void **state)
   assert_int_equal(p[4096], 1);
   p[0] = 2;
   os_release(p, bytes);
+  p = os_reserve(2 * OS_HUGE_PAGE);
+  assert_non_null(p);
+  os_huge_pages(p, OS_HUGE_PAGE, 1);
+  memset(p, 3, 2 * OS_HUGE_PAGE);
+  os_huge_pages(p, OS_HUGE_PAGE, 0);
+  os_decommit(p + 4096, 4096);
+  assert_int_equal(p[4095], 3);
+  assert_int_equal(p[8192], 3);
+  assert_int_equal(p[OS_HUGE_PAGE], 3);
+  os_release(p, 2 * OS_HUGE_PAGE);
   assert_null(os_reserve(SIZE_MAX - 4096));
   /* Not a whole number of pages. */
   p = os_reserve(4097);

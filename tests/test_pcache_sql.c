@@ -480,6 +480,22 @@ static void test_hard_limit(void **state)
   db_close(db);
 }
 
+/* Near the limit every page that there is room for can be had, the first one
+** too. */
+static void test_near_hard_limit(void **state)
+{
+  (void)state;
+  sqlite3 *db = db_open(":memory:", "unix");
+  sqlite3_hard_heap_limit64(sqlite3_memory_used() + (160 << 10));
+  run(db, "CREATE TABLE t(a); INSERT INTO t VALUES(zeroblob(40000))");
+  assert_int_equal(try_run(db, "INSERT INTO t VALUES(zeroblob(120000))"),
+                   SQLITE_NOMEM);
+  assert_int_equal(get_int(db, "SELECT sum(length(a)) FROM t"), 40000);
+  sqlite3_hard_heap_limit64(0);
+  run(db, "INSERT INTO t VALUES(zeroblob(120000))");
+  db_close(db);
+}
+
 /* --------------------------------------------------------------------- fork */
 
 static sqlite3 *inherited, *memory;
@@ -536,6 +552,7 @@ int main(void)
       cmocka_unit_test(test_no_starvation),
       cmocka_unit_test(test_straight_read),
       cmocka_unit_test(test_hard_limit),
+      cmocka_unit_test(test_near_hard_limit),
       cmocka_unit_test(test_fork),
   };
   const struct CMUnitTest first[] = {cmocka_unit_test(test_install)};

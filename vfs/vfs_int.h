@@ -280,6 +280,7 @@ struct conn {
   int nregions;
   uint64_t recent[RECENT_PAGES]; /* ids asked for last */
   unsigned nrecent;
+  int above;             /* the last page of xFetch was an interior one */
   int lines;             /* a scan reads what is on its pages */
   uint64_t sampled;      /* when that was looked into, ns */
   struct ahead *ahead;   /* readahead.c; NULL: nothing yet */
