@@ -46,6 +46,7 @@ set classes {
   sticky  {a sync of the database fails and the test goes on: nothing succeeds until all have closed the file}
   benign  {an error meets a call that only serves the pool: page-db does without the pool, and the SQL goes on}
   loop    {the test makes one call after the other fail until none is left, and page-db makes fewer}
+  time    {the test asks how long a wait took, and the machine had other work}
   stock   {fails with stock SQLite as well}
 }
 
