@@ -194,7 +194,8 @@ $(SO): $(LOADED) $(LIB)
 	$(CC) $(ALL) -shared $^ -o $@ -Wl,--exclude-libs,ALL -Wl,-z,nodelete $(LIBS)
 
 $(GLUE): $(OUT)/linked/sqlite-tests/glue.o $(LINKED) $(LIB)
-	$(CC) $(ALL) -shared -Wl,-soname,$(notdir $@) $^ -o $@ $(LIBS)
+	$(CC) $(ALL) -shared -Wl,-soname,$(notdir $@) -Wl,--wrap=handles_open \
+	  -Wl,--wrap=handles_close $^ -o $@ $(LIBS)
 
 # Calls that can be made the last: preloaded into the command by tests/tool.sh.
 build/killpoint.so: $(OUT)/tests/killpoint.o

@@ -17,10 +17,15 @@
 **                         how many with page-db's page cache (in_use.sh)
 **   PAGEDB_STAMP=off      (page-db's own) new databases are plain
 **
+** page-db opens two descriptors of its own on each database (handle.c). SQLite's
+** tests count open files, by a counter of testfixture's: those two are taken out of
+** it (linked by --wrap), so that it says what SQLite has open.
+**
 ** Owns the VFSes that stand above the suite's own ones (suite_above). SQLite
 ** serialises registrations by its own mutex; testfixture registers from one
 ** thread.
 */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +42,79 @@ static int env_is(const char *name, const char *value)
 {
   const char *v = getenv(name);
   return v != NULL && strcmp(v, value) == 0;
+}
+
+/* --------------------------------------------------------------- open files */
+
+/* testfixture's; other programs do not have it. */
+extern int sqlite3_open_file_count __attribute__((weak));
+
+/* How many descriptors page-db has on each file. */
+typedef struct own {
+  struct own *next;
+  const shared *file;
+  int handles;
+} own;
+
+static own *owned;
+static pthread_mutex_t owned_lock = PTHREAD_MUTEX_INITIALIZER;
+
+int __real_handles_open(shared *s, int read_only, direct_policy policy);
+int __wrap_handles_open(shared *s, int read_only, direct_policy policy);
+void __real_handles_close(shared *s);
+void __wrap_handles_close(shared *s);
+
+/* SQLite's files, of which `handles` more are page-db's own. */
+static void take_out(int handles)
+{
+  if (&sqlite3_open_file_count != NULL)
+    __atomic_fetch_sub(&sqlite3_open_file_count, handles, __ATOMIC_SEQ_CST);
+}
+
+int __wrap_handles_open(shared *s, int read_only, direct_policy policy)
+{
+  const handle *buffered = atomic_load(&s->buffered);
+  own *o = calloc(1, sizeof *o);
+  if (o == NULL)
+    return SQLITE_NOMEM;
+  int rc = __real_handles_open(s, read_only, policy);
+  if (rc == SQLITE_OK && atomic_load(&s->buffered) != buffered)
+    o->handles = atomic_load(&s->direct) != NULL ? 2 : 1;
+  o->file = s;
+  take_out(o->handles);
+  pthread_mutex_lock(&owned_lock);
+  o->next = owned;
+  owned = o;
+  pthread_mutex_unlock(&owned_lock);
+  return rc;
+}
+
+void __wrap_handles_close(shared *s)
+{
+  __real_handles_close(s);
+  pthread_mutex_lock(&owned_lock);
+  for (own **link = &owned; *link != NULL;) {
+    own *o = *link;
+    if (o->file == s) {
+      take_out(-o->handles);
+      *link = o->next;
+      free(o);
+    } else {
+      link = &o->next;
+    }
+  }
+  pthread_mutex_unlock(&owned_lock);
+}
+
+/* In the words of SQLite's finish_test, which can no longer see it. */
+static void say_what_is_left_open(void)
+{
+  int left = 0;
+  for (const own *o = owned; o != NULL; o = o->next)
+    left += o->handles;
+  if (left > 0 && &sqlite3_open_file_count != NULL &&
+      sqlite3_open_file_count == 0)
+    printf("%d files were left open by page-db\n", left);
 }
 
 /* ------------------------------------------------------------------- report */
@@ -57,6 +135,7 @@ static int counting_open(sqlite3_vfs *vfs, sqlite3_filename name,
 /* One short line in one write, so that processes do not mix. */
 static void report(void)
 {
+  say_what_is_left_open();
   const char *path = getenv("PAGEDB_SUITE_REPORT");
   FILE *f = path == NULL || opened == 0 ? NULL : fopen(path, "a");
   if (f == NULL)

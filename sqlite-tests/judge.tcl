@@ -44,8 +44,9 @@ set classes {
   mmap    {stock SQLite gives the same value when every database has a memory map (stock+fetch)}
   skips   {the test ends where the default VFS is not SQLite's own}
   sticky  {a sync of the database fails and the test goes on: nothing succeeds until all have closed the file}
-  benign  {an I/O error meets a call that only keeps the pool: page-db forgets the pool, and the SQL goes on}
+  benign  {an error meets a call that only serves the pool: page-db does without the pool, and the SQL goes on}
   loop    {the test makes one call after the other fail until none is left, and page-db makes fewer}
+  time    {the test asks how long a wait took, and the machine had other work}
   stock   {fails with stock SQLite as well}
 }
 

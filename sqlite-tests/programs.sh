@@ -126,13 +126,26 @@ kv() {
   verdict "kvtest, $1" $status kv.log
 }
 
+# list_sizes DIR: lists the files and their sizes in DIR.sizes. One database grows to
+# hundreds of GiB, nearly all of it holes: of such a file the start and the end stay.
+list_sizes() {
+  (cd "$1" && find . -type f -printf '%p %s\n' | sort) >"$1.sizes"
+  # shellcheck disable=SC2016
+  find "$1" -size +64M -exec sh -c 'tail -c 1M "$1" >"$1.end"; truncate -s 64M "$1"' sh {} \;
+}
+
 # fuzzcheck itself works in memory: its databases are taken out of it.
+#
+# SQLite reads behind the end of a damaged page in its cache, and what it makes of
+# some of these databases depends on the addresses that it finds there: one in
+# some dozens of runs of stock SQLite is unlike the others. So ours has to be as one
+# of five.
 corpus() {
-  local name status=0
-  rm -rf stock ours
-  mkdir ours
-  "$bin/fuzzcheck" --export-db ours "$src/test/fuzzdata3.db" >fz.log 2>&1 </dev/null || status=1
-  for name in ours/*.db; do
+  local name try status=0
+  rm -rf fresh ours
+  mkdir fresh
+  "$bin/fuzzcheck" --export-db fresh "$src/test/fuzzdata3.db" >fz.log 2>&1 </dev/null || status=1
+  for name in fresh/*.db; do
     cat <<EOF
 .open ${name#*/}
 .progress 1000 --limit 200 --reset --quiet
@@ -146,14 +159,24 @@ VACUUM;
 PRAGMA integrity_check(2);
 EOF
   done >corpus.sql
-  cp -r ours stock
-  (cd stock && PAGEDB_SUITE=off "$bin/sqlite3" -batch <../corpus.sql >../fz.stock 2>&1)
   # Of what fuzzcheck did the report is to say nothing.
   : >"$PAGEDB_SUITE_REPORT"
+  cp -r fresh ours
   (cd ours && "$bin/sqlite3" -batch <../corpus.sql >../fz.ours 2>&1)
-  [ "$(wc -l <fz.stock)" -gt 10000 ] || status=1
-  diff fz.stock fz.ours >>fz.log 2>&1 || status=1
-  diff -rq stock ours >>fz.log 2>&1 || status=1
+  [ "$(wc -l <fz.ours)" -gt 10000 ] || status=1
+  list_sizes ours
+  for try in 1 2 3 4 5; do
+    rm -rf stock
+    cp -r fresh stock
+    (cd stock && PAGEDB_SUITE=off "$bin/sqlite3" -batch <../corpus.sql >../fz.stock 2>&1)
+    list_sizes stock
+    {
+      echo "beside run $try of stock SQLite:"
+      diff fz.stock fz.ours && diff stock.sizes ours.sizes && diff -rq stock ours
+    } >>fz.log 2>&1 && break
+    [ "$try" -lt 5 ] || status=1
+  done
+  rm -rf stock ours fresh
   verdict "hostile databases of fuzzdata3, plain, beside stock" $status fz.log
 }
 
