@@ -86,7 +86,8 @@ int __wrap_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *done)
   atomic_fetch_add(&asked.reads, 1);
   atomic_store(&asked.pieces, (unsigned)n);
   if (fails(&fault.read) || touches_bad(iov, n, off))
-    return pagedb_fault_set(fault.err, 5, NULL, PAGEDB_NONE, 0, 0, NULL);
+    return pagedb_fault_set(fault.err, fault.err == PAGEDB_EIO ? 5 : 0, NULL,
+                            PAGEDB_NONE, 0, 0, NULL);
   return __real_os_readv(f, iov, n, off, done);
 }
 
