@@ -188,6 +188,9 @@ void *os_map(size_t bytes);
 */
 void *os_reserve(size_t bytes);
 void os_decommit(void *p, size_t bytes); /* whole 4 KiB pages */
+/* The same for a part of a huge page, of which the rest stays in use: it becomes
+** ordinary pages, without which the system could not use the part. */
+void os_decommit_part(void *p, size_t bytes);
 void os_release(void *p, size_t bytes);
 
 /*

@@ -36,7 +36,7 @@ enum { CONTEXTS = 32, EVENTS = 64 };
 
 struct os_aio {
   _Atomic int holder; /* process; 0 or another one's: nobody */
-  int maker;          /* the process that made the context; 0: none */
+  _Atomic int maker;  /* the process that made the context; 0: none */
   aio_context_t context;
   uint64_t idle; /* a bit for each block that is not under way */
   /* The kernel does not need them for as long, but valgrind looks into them when
@@ -46,24 +46,34 @@ struct os_aio {
 
 static os_aio contexts[CONTEXTS];
 
+/* By its holder: whether it has a context, made now if need be. */
+static int is_ready(os_aio *a, int me)
+{
+  a->idle = UINT64_MAX;
+  if (atomic_load(&a->maker) == me)
+    return 1;
+  a->context = 0;
+  int made = syscall(SYS_io_setup, (long)EVENTS, &a->context) == 0;
+  atomic_store(&a->maker, made ? me : 0);
+  return made;
+}
+
+/* One that is made, before one that the system might refuse. */
 os_aio *os_aio_take(void)
 {
   int me = (int)getpid();
-  for (int i = 0; i < CONTEXTS; i++) {
-    os_aio *a = &contexts[i];
-    int held = atomic_load(&a->holder);
-    if (held == me || !atomic_compare_exchange_strong(&a->holder, &held, me))
-      continue;
-    a->idle = UINT64_MAX;
-    if (a->maker == me)
-      return a;
-    a->context = 0;
-    a->maker = syscall(SYS_io_setup, (long)EVENTS, &a->context) == 0 ? me : 0;
-    if (a->maker == me)
-      return a;
-    os_aio_give(a);
-    return NULL;
-  }
+  for (int made = 1; made >= 0; made--)
+    for (int i = 0; i < CONTEXTS; i++) {
+      os_aio *a = &contexts[i];
+      int held = atomic_load(&a->holder);
+      if (held == me || (atomic_load(&a->maker) == me) != made ||
+          !atomic_compare_exchange_strong(&a->holder, &held, me))
+        continue;
+      if (is_ready(a, me))
+        return a;
+      os_aio_give(a);
+      return NULL;
+    }
   return NULL;
 }
 
@@ -90,32 +100,56 @@ int os_aio_start(os_aio *a, os_request *r)
 }
 
 /*
-** The head of the ring of events, which is where the context's number points to.
-** libaio looks there, too, to save the call; 0: ask the kernel.
+** The ring of events, which is where the context's number points to. libaio looks
+** there, too, to save the call.
 */
 struct ring {
-  unsigned id, nr, head, tail, magic;
+  unsigned id, nr, head, tail, magic, compat, incompat, header_length;
+  struct io_event events[];
 };
 #define RING_MAGIC 0xa10a10a1u
 
-static int is_empty(const os_aio *a)
+/* NULL: it looks different here; ask the kernel. */
+static struct ring *ring_of(const os_aio *a)
 {
-  const volatile struct ring *r =
-      (const volatile struct ring *)(uintptr_t)a->context;
-  return r->magic == RING_MAGIC && r->head == r->tail;
+  struct ring *r = (struct ring *)(uintptr_t)a->context;
+  return r->magic == RING_MAGIC && r->incompat == 0 ? r : NULL;
+}
+
+static int is_empty(struct ring *r)
+{
+  return __atomic_load_n(&r->tail, __ATOMIC_ACQUIRE) == r->head;
+}
+
+/* The system does not take the question any more (a seccomp filter came later,
+** say), but what is under way comes back all the same. */
+static int ring_take(struct ring *r, int wait, struct io_event *event)
+{
+  const struct timespec nap = {0, 100000};
+  while (is_empty(r)) {
+    if (!wait)
+      return 0;
+    nanosleep(&nap, NULL);
+  }
+  *event = r->events[r->head];
+  __atomic_store_n(&r->head, (r->head + 1) % r->nr, __ATOMIC_RELEASE);
+  return 1;
 }
 
 os_request *os_aio_reap(os_aio *a, int wait)
 {
   struct timespec none = {0};
   struct io_event event;
+  struct ring *ring = ring_of(a);
   long n;
-  if (!wait && is_empty(a))
+  if (!wait && ring != NULL && is_empty(ring))
     return NULL;
   do
     n = syscall(SYS_io_getevents, a->context, wait ? 1L : 0L, 1L, &event,
                 wait ? NULL : &none);
   while (n < 0 && errno == EINTR);
+  if (n < 0 && ring != NULL)
+    n = ring_take(ring, wait, &event);
   if (n != 1) {
     /* The kernel still owns the caller's buffers: going on would let it write
     ** into memory that is used for something else. */

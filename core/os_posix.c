@@ -546,6 +546,16 @@ void os_decommit(void *p, size_t bytes)
   madvise(p, bytes, MADV_DONTNEED);
 }
 
+/* MADV_DONTNEED alone takes a part of a huge page out of the mapping, and leaves
+** its memory to the rest. Linux splits the page for MADV_FREE. */
+void os_decommit_part(void *p, size_t bytes)
+{
+#ifdef MADV_FREE
+  madvise(p, bytes, MADV_FREE);
+#endif
+  madvise(p, bytes, MADV_DONTNEED);
+}
+
 void os_release(void *p, size_t bytes)
 {
   munmap(p, bytes);

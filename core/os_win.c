@@ -414,6 +414,11 @@ void os_decommit(void *p, size_t bytes)
   VirtualAlloc(p, bytes, MEM_RESET, PAGE_READWRITE);
 }
 
+void os_decommit_part(void *p, size_t bytes)
+{
+  os_decommit(p, bytes);
+}
+
 /* The reservation begins before p, where the alignment cut it off. */
 void os_release(void *p, size_t bytes)
 {

@@ -356,7 +356,8 @@ typedef struct pagedb_pool_options {
   uint64_t capacity; /* bytes of page frames; 0: a quarter of the memory that
                         the process may use, at most 1 GiB */
   uint64_t reserve;  /* address space: the most that a later resize can reach;
-                        0: four times the capacity, at least 1 GiB */
+                        0: four times the capacity, at least 1 GiB, at most
+                        half of the memory that the process may use */
 } pagedb_pool_options;
 
 /* opt may be NULL. Errors: PAGEDB_ENOMEM. */

@@ -85,8 +85,12 @@ int pagedb_pool_open(const pagedb_pool_options *opt, pagedb_pool **out)
   if (p->capacity == 0)
     p->capacity = default_capacity();
   uint64_t reserve = opt != NULL ? opt->reserve : 0;
-  if (reserve == 0 && p->capacity < most / 4)
+  if (reserve == 0 && p->capacity < most / 4) {
+    uint64_t half = os_memory_bytes() / 2; /* addresses may be limited, too */
     reserve = p->capacity < 256 * MIB ? 1024 * MIB : 4 * p->capacity;
+    if (reserve > half)
+      reserve = half;
+  }
   if (reserve < p->capacity)
     reserve = p->capacity;
   int err = PAGEDB_OK;

@@ -131,11 +131,11 @@ static uint32_t end_of(const pagedb_pool *p, uint32_t loc, int *spare)
   return (loc / unit + 1) * unit;
 }
 
-/* Locations [from, to) hold nothing. */
-static void decommit(pagedb_pool *p, uint32_t from, uint32_t to)
+/* Locations [from, to) of a huge page hold nothing. */
+static void decommit_part(pagedb_pool *p, uint32_t from, uint32_t to)
 {
   if (from < to)
-    os_decommit(frame_data(p, from), (size_t)(to - from) << LOC_SHIFT);
+    os_decommit_part(frame_data(p, from), (size_t)(to - from) << LOC_SHIFT);
 }
 
 static void piece_break(pagedb_pool *p, uint32_t piece)
@@ -146,12 +146,12 @@ static void piece_break(pagedb_pool *p, uint32_t piece)
     int spare;
     uint32_t next = end_of(p, at, &spare);
     if (!spare) {
-      decommit(p, from, at);
+      decommit_part(p, from, at);
       from = next;
     }
     at = next;
   }
-  decommit(p, from, end);
+  decommit_part(p, from, end);
 }
 
 /* The next slab does not follow the last one: what is left between them is not
@@ -171,7 +171,7 @@ static void give_back(pagedb_pool *p, uint32_t loc, size_t bytes)
   for (uint32_t i = loc / PIECE_LOCS; i <= (end - 1) / PIECE_LOCS; i++)
     if (p->huge[i])
       piece_break(p, i);
-  decommit(p, loc, end);
+  os_decommit(frame_data(p, loc), bytes);
 }
 
 /* ------------------------------------------------------------------- slabs */

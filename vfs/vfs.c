@@ -202,6 +202,7 @@ static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
   if (rc != SQLITE_OK)
     return rc;
   c->name = name;
+  c->other_parent = parent != vfs->pAppData;
   c->parent = calloc(1, (size_t)parent->szOsFile);
   if (c->parent == NULL)
     return SQLITE_NOMEM;
@@ -218,7 +219,6 @@ static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
   }
   c->read_only = (granted & SQLITE_OPEN_READWRITE) == 0;
   c->shared_cache = (flags & SQLITE_OPEN_SHAREDCACHE) != 0;
-  c->other_parent = parent != vfs->pAppData;
   if (c->other_parent)
     atomic_fetch_add(&pagedb_globals.other_parents, 1);
   c->base.pMethods = &methods[c->parent->pMethods->iVersion >= 2 &&
