@@ -350,6 +350,29 @@ static void test_we_recover(void **state)
   }
 }
 
+/* In EXCLUSIVE locking mode what follows a playback is a transaction of its own,
+** and its pages get their stamps. */
+static void test_exclusive_after_playback(void **state)
+{
+  (void)state;
+  const char *path = db_path("playback.db");
+  make(path, "DELETE");
+  sqlite3 *db = db_open(path, "pagedb");
+  uint64_t hash = content_hash(db);
+  db_close(db);
+  die_in(path, "BEGIN; UPDATE bad SET v='half'");
+  db = db_open(path, "pagedb");
+  run(db, "PRAGMA locking_mode=EXCLUSIVE");
+  assert_true(content_hash(db) == hash);
+  run(db, "UPDATE good SET v='new'");
+  db_close(db);
+  assert_whole(path, 1);
+  db = db_open(path, "unix");
+  assert_int_equal(get_int(db, "SELECT count(*) FROM good WHERE v='new'"), 600);
+  assert_int_equal(get_int(db, "SELECT count(*) FROM bad WHERE v='half'"), 0);
+  db_close(db);
+}
+
 /* Stock's .backup takes the guard along and changes page 1. */
 static void test_stock_backup(void **state)
 {
@@ -750,6 +773,7 @@ int main(void)
       cmocka_unit_test(test_failed_syncs),
       cmocka_unit_test(test_stock_recovers),
       cmocka_unit_test(test_we_recover),
+      cmocka_unit_test(test_exclusive_after_playback),
       cmocka_unit_test(test_stock_backup),
       cmocka_unit_test(test_damaged_page1),
       cmocka_unit_test(test_lost_guard_is_seen),

@@ -26,6 +26,21 @@ typedef struct other {
   int to, from;
 } other;
 
+/* Another database in the place of one, as who has all locks of its log may put
+** it there; the wal-index is to be made anew. */
+static void replace(const char *path, const char *from)
+{
+  static const unsigned char nothing[96];
+  char index[600];
+  size_t n = 0;
+  unsigned char *all = read_whole(from, &n);
+  assert_non_null(all);
+  file_write_at(path, 0, all, n);
+  free(all);
+  snprintf(index, sizeof index, "%s-shm", path);
+  file_write_at(index, 0, nothing, sizeof nothing);
+}
+
 static void other_main(int in, int out)
 {
   char line[2000];
@@ -44,6 +59,10 @@ static void other_main(int in, int out)
       char *vfs = strchr(line + 5, ' ');
       *vfs++ = 0;
       db = db_open(line + 5, vfs);
+    } else if (strncmp(line, "replace ", 8) == 0) {
+      char *from = strchr(line + 8, ' ');
+      *from++ = 0;
+      replace(line + 8, from);
     } else if (strcmp(line, "close") == 0) {
       db_close(db);
       db = NULL;
@@ -205,6 +224,24 @@ static int64_t recreated_wal(const char *vfs, const char *their_vfs)
   int64_t v = get_int(db, "SELECT v FROM x WHERE id=150");
   db_close(db);
   db_close(idle);
+  return v;
+}
+
+/* A log that nobody wrote to has salts of zero, before a recovery and after it. */
+static int64_t replaced_beside_empty_log(const char *vfs, const char *their_vfs)
+{
+  const char *path = db_path("state.db"), *other = db_path("state-2.db");
+  make(other, vfs, "WAL");
+  open_theirs(other, their_vfs);
+  tell(&them, "UPDATE x SET v=1 WHERE id=150");
+  tell(&them, "PRAGMA wal_checkpoint(TRUNCATE)");
+  tell(&them, "close");
+  make(path, vfs, "WAL");
+  sqlite3 *db = db_open(path, vfs);
+  assert_int_equal(get_int(db, "SELECT sum(v) FROM x"), 0);
+  assert_int_equal(ask(&them, "replace %s %s", path, other), SQLITE_OK);
+  int64_t v = read_fresh(db, "SELECT v FROM x WHERE id=150");
+  db_close(db);
   return v;
 }
 
@@ -461,6 +498,13 @@ static void test_recreated_wal(void **state)
   with_control(recreated_wal, plain, "unix", RULE_CONTINUITY | RULE_COMPARE);
 }
 
+static void test_replaced_beside_empty_log(void **state)
+{
+  (void)state;
+  with_control(replaced_beside_empty_log, "pagedb", "pagedb", RULE_CONTINUITY);
+  with_control(replaced_beside_empty_log, plain, "unix", RULE_CONTINUITY);
+}
+
 /* Reads an earlier read's pages from the pool, not from the file. */
 static void assert_cached(sqlite3 *db, int64_t sum)
 {
@@ -690,6 +734,7 @@ int main(void)
       cmocka_unit_test(test_checkpoint_before_barrier),
       cmocka_unit_test(test_checkpoint_under_write),
       cmocka_unit_test(test_recreated_wal),
+      cmocka_unit_test(test_replaced_beside_empty_log),
       cmocka_unit_test(test_empty_log),
       cmocka_unit_test(test_geometry),
       cmocka_unit_test(test_abandoned),
