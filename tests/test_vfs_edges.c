@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../core/endian.h"
+#include "../core/pool_int.h"
 #include "../vfs/vfs_int.h"
 #include "sqlutil.h"
 
@@ -76,6 +77,21 @@ static int pragma(conn *c, const char *name, const char *value, char *answer,
   snprintf(answer, n, "%s", arg[0] == NULL ? "" : arg[0]);
   sqlite3_free(arg[0]);
   return rc;
+}
+
+/* How many reads from now on fail. */
+static int failing_reads;
+
+int __real_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *got);
+int __wrap_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *got);
+
+int __wrap_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *got)
+{
+  if (failing_reads > 0) {
+    failing_reads--;
+    return pagedb_fault_set(PAGEDB_EIO, 5, NULL, PAGEDB_NONE, 0, 0, "a test");
+  }
+  return __real_os_readv(f, iov, n, off, got);
 }
 
 static uint64_t invalidations(void)
@@ -340,6 +356,278 @@ static void test_odd_writes_into_stamped(void **state)
     unlock(c);
     db_close(db);
   }
+}
+
+static void lock_exclusive(conn *c)
+{
+  assert_int_equal(lock_to(c, SQLITE_LOCK_SHARED), SQLITE_OK);
+  assert_int_equal(lock_to(c, SQLITE_LOCK_RESERVED), SQLITE_OK);
+  assert_int_equal(lock_to(c, SQLITE_LOCK_EXCLUSIVE), SQLITE_OK);
+}
+
+static void write_pages(conn *c, const uint8_t *all, uint64_t from, uint64_t to)
+{
+  for (uint64_t id = from; id < to; id++)
+    assert_int_equal(
+        write_at(c, all + id * SIZE, SIZE, (sqlite3_int64)(id * SIZE)),
+        SQLITE_OK);
+}
+
+static void join(conn *c)
+{
+  assert_int_equal(control(c, SQLITE_FCNTL_SYNC, NULL) & 0xff, SQLITE_NOTFOUND);
+}
+
+/* What the pool does by itself where it is short of room. */
+static void flush_early(conn *c)
+{
+  ok(pagedb_flush(c->session, atomic_load(&c->file->owner)));
+}
+
+/* A page 1 that is another one, by its counters, and keeps 32 bytes free. */
+static void change_page1(uint8_t *page1)
+{
+  page1[HEADER_RESERVE] = RECORD;
+  page1[HEADER_CHANGE_COUNTER + 3] ^= 0x55;
+  page1[HEADER_VERSION_VALID_FOR + 3] ^= 0x55;
+}
+
+static void clean_tails(uint8_t *all, uint64_t pages)
+{
+  for (uint64_t id = 0; id < pages; id++)
+    memset(all + (id + 1) * SIZE - RECORD, 0, RECORD);
+}
+
+static void assert_file_is(const char *path, const uint8_t *all, size_t n)
+{
+  size_t got = 0;
+  unsigned char *now = read_whole(path, &got);
+  assert_non_null(now);
+  assert_int_equal(got, n);
+  for (size_t at = 0; at < n; at += SIZE)
+    if (memcmp(now + at, all + at, SIZE) != 0)
+      fail_msg("page %d is another one", (int)(at / SIZE) + 1);
+  free(now);
+}
+
+/* A VACUUM made a stamped file, and its commit failed: what comes back uses the last
+** bytes of its pages, and none of it is stamped, however early it goes out. */
+static void test_plain_again_after_vacuum(void **state)
+{
+  (void)state;
+  const char *path = db_path("again.db");
+  size_t n = 0;
+  sqlite3_int64 bytes = 0;
+  db_close(make_with(path, "pagedb&pagedb_stamp=off", "DELETE"));
+  uint8_t *was = read_whole(path, &n), *now = read_whole(path, &n);
+  change_page1(now);
+  clean_tails(now, n / SIZE);
+  assert_int_not_equal(memcmp(was + SIZE, now + SIZE, n - SIZE), 0);
+  sqlite3 *db = db_open(path, "pagedb");
+  conn *c = conn_in(db);
+  lock_exclusive(c);
+  control(c, SQLITE_FCNTL_OVERWRITE, &bytes);
+  write_pages(c, now, 0, n / SIZE);
+  join(c);
+  assert_int_equal(atomic_load(&c->file->stamped), 1);
+  write_pages(c, was, 0, n / SIZE);
+  flush_early(c);
+  join(c);
+  assert_int_equal(atomic_load(&c->file->stamped), 0);
+  unlock(c);
+  db_close(db);
+  assert_file_is(path, was, n);
+  free(was);
+  free(now);
+}
+
+/* A stamped file is replaced, and it is seen late that it is: what went out with a
+** stamp goes out once more, without. */
+static void test_replacement_seen_late(void **state)
+{
+  (void)state;
+  const char *path = db_path("late.db");
+  size_t n = 0;
+  db_close(make(path, "DELETE"));
+  uint8_t *now = read_whole(path, &n);
+  uint64_t pages = n / SIZE;
+  change_page1(now);
+  now[HEADER_READ_VERSION - 1] = 1;
+  clean_tails(now, pages);
+  for (uint64_t id = 1; id < pages; id++)
+    memset(now + id * SIZE, (int)(id % 250) + 1,
+           id < pages / 2 ? SIZE - RECORD : SIZE);
+  sqlite3 *db = db_open(path, "pagedb");
+  conn *c = conn_in(db);
+  lock_exclusive(c);
+  write_pages(c, now, 0, pages / 2);
+  flush_early(c);
+  write_pages(c, now, pages / 2, pages);
+  join(c);
+  assert_int_equal(atomic_load(&c->file->stamped), 0);
+  control(c, SQLITE_FCNTL_COMMIT_PHASETWO, NULL);
+  unlock(c);
+  db_close(db);
+  assert_file_is(path, now, n);
+  free(now);
+}
+
+/* The same by a backup. Only the last page has a foreign tail: until that is met
+** nothing else has got a stamp. */
+static void test_backup_of_a_foreign_tail(void **state)
+{
+  (void)state;
+  const char *path = db_path("tails.db"), *source = db_path("tails-from.db");
+  for (int size = 512; size <= SIZE; size *= 8) {
+    int reserve = RECORD;
+    size_t n = 0, got = 0;
+    db_remove(source);
+    sqlite3 *from = db_open(source, "unix");
+    sqlite3_file_control(from, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserve);
+    run(from,
+        "PRAGMA page_size=%d; CREATE TABLE z(x); INSERT INTO z "
+        "VALUES(randomblob(500000))",
+        size);
+    db_close(from);
+    file_write_at(source, file_bytes_of(source) - RECORD, "f", 1);
+    from = db_open(source, "unix");
+    sqlite3 *to = make(path, "DELETE");
+    sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
+    assert_int_equal(sqlite3_backup_step(b, -1), SQLITE_DONE);
+    assert_int_equal(sqlite3_backup_finish(b), SQLITE_OK);
+    db_close(to);
+    db_close(from);
+    unsigned char *was = read_whole(source, &n), *now = read_whole(path, &got);
+    assert_int_equal(got, n);
+    assert_int_equal(now[GUARD_AT], 1);
+    /* Page 1 has another change counter. */
+    assert_memory_equal(now + HEADER_BYTES, was + HEADER_BYTES,
+                        n - HEADER_BYTES);
+    free(was);
+    free(now);
+  }
+}
+
+/* A page is pinned behind the cut: it is found no more, and nothing is lost of what
+** was written in front of it. */
+static void test_cut_in_front_of_a_pin(void **state)
+{
+  (void)state;
+  const char *path = db_path("cut.db");
+  sqlite3 *db = make(path, "DELETE");
+  conn *c = conn_in(db);
+  uint8_t page[SIZE], now[SIZE];
+  sqlite3_int64 limit = (sqlite3_int64)1 << 40;
+  void *pinned = NULL;
+  control(c, SQLITE_FCNTL_MMAP_SIZE, &limit);
+  lock_exclusive(c);
+  assert_int_equal(c->base.pMethods->xFetch(&c->base, 50 * SIZE, SIZE, &pinned),
+                   SQLITE_OK);
+  assert_non_null(pinned);
+  memset(page, 'c', SIZE - RECORD);
+  memset(page + SIZE - RECORD, 0, RECORD);
+  assert_int_equal(write_at(c, page, SIZE, 5 * SIZE), SQLITE_OK);
+  assert_int_equal(c->base.pMethods->xTruncate(&c->base, 45 * SIZE), SQLITE_OK);
+  assert_int_equal(c->base.pMethods->xUnfetch(&c->base, 50 * SIZE, pinned),
+                   SQLITE_OK);
+  join(c);
+  file_read_at(path, 5 * SIZE, now, SIZE);
+  assert_memory_equal(now, page, SIZE - RECORD);
+  unlock(c);
+  db_close(db);
+}
+
+/* All frames are pinned: the page goes to disk at once, with its stamp, and is
+** counted. */
+static void test_write_around_pins(void **state)
+{
+  (void)state;
+  const char *path = db_path("pins.db");
+  sqlite3 *db = make(path, "DELETE");
+  enum { MOST = 100 };
+  void *pinned[MOST];
+  uint8_t page[SIZE], now[SIZE];
+  sqlite3_int64 limit = (sqlite3_int64)1 << 40;
+  uint64_t lsn, n = 0;
+  conn *c = conn_in(db);
+  control(c, SQLITE_FCNTL_MMAP_SIZE, &limit);
+  run(db, "PRAGMA pagedb_pool_size=131072");
+  lock_exclusive(c);
+  for (; n < MOST; n++) {
+    assert_int_equal(c->base.pMethods->xFetch(&c->base,
+                                              (sqlite3_int64)((n + 1) * SIZE),
+                                              SIZE, &pinned[n]),
+                     SQLITE_OK);
+    if (pinned[n] == NULL)
+      break;
+  }
+  assert_true(n > 8 && n < MOST);
+  uint64_t bounces = atomic_load(&pagedb_globals.count.bounces);
+  memset(page, 'w', SIZE - RECORD);
+  memset(page + SIZE - RECORD, 0, RECORD);
+  assert_int_equal(write_at(c, page, SIZE, (sqlite3_int64)((n + 1) * SIZE)),
+                   SQLITE_OK);
+  assert_int_equal(atomic_load(&pagedb_globals.count.bounces), bounces + 1);
+  file_read_at(path, (n + 1) * SIZE, now, SIZE);
+  assert_memory_equal(now, page, SIZE - RECORD);
+  ok(pagedb_page_verify(now, SIZE, SIZE, PAGEDB_TRAILING, n + 1, &lsn));
+  while (n-- > 0)
+    assert_int_equal(c->base.pMethods->xUnfetch(
+                         &c->base, (sqlite3_int64)((n + 1) * SIZE), pinned[n]),
+                     SQLITE_OK);
+  unlock(c);
+  run(db, "PRAGMA pagedb_pool_size=67108864");
+  db_close(db);
+}
+
+/* A VACUUM that failed before its first write, in EXCLUSIVE locking mode: its
+** schema is gone, whatever has its place now, and the next transaction is no VACUUM.
+*/
+static void test_vacuum_that_never_wrote(void **state)
+{
+  (void)state;
+  const char *path = db_path("never.db");
+  for (int goes_on = 0; goes_on < 2; goes_on++) {
+    sqlite3_int64 bytes = 0;
+    make_plain_32(path);
+    sqlite3 *db = db_open(path, "pagedb");
+    conn *c = conn_in(db);
+    run(db, "PRAGMA locking_mode=EXCLUSIVE; ATTACH ':memory:' AS one");
+    control(c, SQLITE_FCNTL_OVERWRITE, &bytes);
+    if (!goes_on)
+      run(db, "DETACH one; ATTACH ':memory:' AS two");
+    run(db, "UPDATE t SET b=1 WHERE a=1");
+    assert_int_equal(atomic_load(&c->file->stamped), goes_on);
+    db_close(db);
+    assert_whole(path, goes_on);
+  }
+}
+
+/* A backup that brings another page size: no page of the former one is in the pool,
+** and when the file is closed nothing of either is left there. */
+static void test_pages_of_another_size(void **state)
+{
+  (void)state;
+  const char *path = db_path("sizes.db");
+  db_close(make_with(path, "pagedb&pagedb_stamp=off", "DELETE"));
+  sqlite3 *from = db_open(":memory:", "unix");
+  run(from, "PRAGMA page_size=1024; CREATE TABLE z(x); INSERT INTO z "
+            "VALUES(zeroblob(50000))");
+  sqlite3 *db = db_open(path, "pagedb&pagedb_stamp=off");
+  assert_int_equal(get_int(db, "SELECT count(b) FROM t"), 300);
+  conn *c = conn_in(db);
+  pagedb_owner *former = atomic_load(&c->file->owner);
+  assert_true(pagedb_resident(former, 1));
+  sqlite3_backup *b = sqlite3_backup_init(db, "main", from, "main");
+  assert_int_equal(sqlite3_backup_step(b, -1), SQLITE_DONE);
+  assert_int_equal(sqlite3_backup_finish(b), SQLITE_OK);
+  assert_ptr_not_equal(atomic_load(&c->file->owner), former);
+  for (uint64_t id = 0; id < 200; id++)
+    assert_false(pagedb_resident(former, id));
+  assert_int_equal(get_int(db, "SELECT length(x) FROM z"), 50000);
+  db_close(db);
+  db_close(from);
+  assert_null(pool_get()->owners);
 }
 
 /* The locks of the file system let two in. */
@@ -669,6 +957,38 @@ static void test_words_of_the_index(void **state)
   assert_whole(path, 1);
 }
 
+/* Somebody's checkpoint, and page 1 cannot be read: nobody knows any more which page
+** is behind the end, so that one without stamp is damage. */
+static void test_no_header_after_a_checkpoint(void **state)
+{
+  (void)state;
+  const char *path = db_path("words.db");
+  uint8_t page[SIZE] = {0};
+  db_close(make(path, "WAL"));
+  const uint64_t pages = page_count(path);
+  file_write_at(path, pages * SIZE, page, SIZE);
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "SELECT count(*) FROM t");
+  conn *c = conn_in(db);
+  const sqlite3_int64 behind = (sqlite3_int64)(pages * SIZE);
+  forgets(c);
+  assert_int_equal(c->base.pMethods->xRead(&c->base, page, SIZE, behind),
+                   SQLITE_OK);
+  c->shm[INDEX_SALT]++;
+  failing_reads = 1;
+  assert_int_equal(forgets(c), 1);
+  assert_int_equal(failing_reads, 0);
+  assert_int_equal(c->base.pMethods->xRead(&c->base, page, SIZE, behind),
+                   SQLITE_IOERR_DATA);
+  /* The next one learns it. */
+  assert_int_equal(forgets(c), 1);
+  assert_int_equal(c->base.pMethods->xRead(&c->base, page, SIZE, behind),
+                   SQLITE_OK);
+  c->shm[INDEX_SALT]--;
+  forgets(c);
+  db_close(db);
+}
+
 /* A wal-index that says anything: no page is taken from a region that is not
 ** there, nor one behind the file's end. */
 static void test_pages_of_the_index(void **state)
@@ -728,6 +1048,26 @@ static void test_pages_without_locks(void **state)
   assert_int_equal(get_int(db, "SELECT count(*) FROM pagedb_pages(NULL)"),
                    (int64_t)page_count(path));
   db_close(db);
+}
+
+/* Nobody looks at the pages of a file while another connection writes it, also where
+** the statement that asks holds no lock of that file itself. */
+static void test_pages_wait_for_a_writer(void **state)
+{
+  (void)state;
+  const char *path = db_path("busy.db");
+  sqlite3 *writer = make(path, "DELETE"), *db = db_open(":memory:", "pagedb");
+  run(db, "PRAGMA busy_timeout=0; ATTACH 'file:%s?vfs=pagedb' AS aux", path);
+  const int64_t pages = get_int(db, "SELECT count(*) FROM pagedb_pages('aux')");
+  assert_int_equal(pages, page_count(path));
+  run(writer, "BEGIN EXCLUSIVE");
+  assert_int_equal(try_run(db, "SELECT * FROM pagedb_pages('aux')") & 0xff,
+                   SQLITE_BUSY);
+  run(writer, "COMMIT");
+  assert_int_equal(get_int(db, "SELECT count(*) FROM pagedb_pages('aux')"),
+                   pages);
+  db_close(db);
+  db_close(writer);
 }
 
 /* Where nothing was read, written or synced yet there is no latency; a table without
@@ -829,6 +1169,49 @@ static void test_behind_the_end(void **state)
     unlock(c);
     sqlite3_close(db);
   }
+}
+
+/* Of a batch each page has its own outcome, in the order of its run. */
+static void test_outcomes_of_a_run(void **state)
+{
+  (void)state;
+  const char *path = db_path("outcomes.db");
+  db_close(make(path, "DELETE"));
+  file_write_at(path, 6 * SIZE + 50, "damage", 6);
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "SELECT count(*) FROM sqlite_schema");
+  pagedb_store *store = atomic_load(&conn_in(db)->file->owner)->store;
+  uint8_t *all = os_aligned_alloc(4096, 3 * SIZE);
+  void *pages[3] = {all, all + SIZE, all + 2 * (size_t)SIZE};
+  int errs[3] = {-1, -1, -1};
+  for (int asked = 0; asked < 2; asked++) {
+    pagedb_run r = {
+        .first = 5, .count = 3, .pages = pages, .errs = asked ? errs : NULL};
+    expect(store->read(store, &r, 1), PAGEDB_ECRC);
+    expect(r.err, PAGEDB_ECRC);
+  }
+  assert_int_equal(errs[0], PAGEDB_OK);
+  assert_int_equal(errs[1], PAGEDB_ECRC);
+  assert_int_equal(errs[2], PAGEDB_OK);
+  os_aligned_free(all);
+  db_close(db);
+}
+
+/* A fault that names no file gets ours, whatever the one before it named. */
+static void test_fault_names_the_file(void **state)
+{
+  (void)state;
+  const char *path = db_path("named.db");
+  sqlite3 *db = make(path, "DELETE");
+  shared *s = conn_in(db)->file;
+  for (int named = 1; named >= 0; named--) {
+    pagedb_fault_set(PAGEDB_EIO, 5, named ? "/another/file" : NULL, 3, 0, 0,
+                     NULL);
+    assert_int_equal(shared_report(s, PAGEDB_EIO, SQLITE_IOERR_READ),
+                     SQLITE_IOERR_READ);
+    assert_non_null(strstr(s->last_error, named ? "/another/file" : path));
+  }
+  db_close(db);
 }
 
 /* What is no database has no guard to be hidden. */
@@ -1153,6 +1536,13 @@ int main(void)
       cmocka_unit_test(test_kinds_of_writes),
       cmocka_unit_test(test_odd_writes),
       cmocka_unit_test(test_odd_writes_into_stamped),
+      cmocka_unit_test(test_plain_again_after_vacuum),
+      cmocka_unit_test(test_replacement_seen_late),
+      cmocka_unit_test(test_backup_of_a_foreign_tail),
+      cmocka_unit_test(test_cut_in_front_of_a_pin),
+      cmocka_unit_test(test_write_around_pins),
+      cmocka_unit_test(test_vacuum_that_never_wrote),
+      cmocka_unit_test(test_pages_of_another_size),
       cmocka_unit_test(test_two_writers),
       cmocka_unit_test(test_unknown_connection),
       cmocka_unit_test(test_stamp_refuses),
@@ -1160,9 +1550,13 @@ int main(void)
       cmocka_unit_test(test_stamp_and_journals),
       cmocka_unit_test(test_lost_guards),
       cmocka_unit_test(test_words_of_the_index),
+      cmocka_unit_test(test_no_header_after_a_checkpoint),
       cmocka_unit_test(test_pages_of_the_index),
       cmocka_unit_test(test_pages_without_locks),
+      cmocka_unit_test(test_pages_wait_for_a_writer),
       cmocka_unit_test(test_behind_the_end),
+      cmocka_unit_test(test_outcomes_of_a_run),
+      cmocka_unit_test(test_fault_names_the_file),
       cmocka_unit_test(test_no_database),
       cmocka_unit_test(test_required),
       cmocka_unit_test(test_immutable_header),

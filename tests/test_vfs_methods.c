@@ -115,6 +115,14 @@ static void test_odd_reads(void **state)
     assert_null(page);
   }
   assert_int_equal(f->pMethods->xUnfetch(f, 0, NULL), SQLITE_OK);
+  /* Nor of a file that is empty, which has no page size. */
+  db_remove(db_path("empty.db"));
+  sqlite3 *empty = db_open(db_path("empty.db"), "pagedb");
+  sqlite3_file *e = main_file(empty);
+  page = a;
+  assert_int_equal(e->pMethods->xFetch(e, 512, 0, &page), SQLITE_OK);
+  assert_null(page);
+  db_close(empty);
   sqlite3_int64 limit = -1;
   assert_int_equal(control(f, SQLITE_FCNTL_MMAP_SIZE, &limit), SQLITE_OK);
   limit = (sqlite3_int64)1 << 40;

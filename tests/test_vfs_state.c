@@ -31,7 +31,7 @@ typedef struct other {
 static void replace(const char *path, const char *from)
 {
   static const unsigned char nothing[96];
-  char index[600];
+  char index[2100];
   size_t n = 0;
   unsigned char *all = read_whole(from, &n);
   assert_non_null(all);

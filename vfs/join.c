@@ -230,9 +230,9 @@ static int read_chunk(conn *c, uint8_t *chunk, uint64_t first, uint32_t n,
   return err;
 }
 
-/* Stamp those pages of a chunk that want one. */
+/* Stamp those pages of a chunk that want one; or only look at their tails. */
 static int stamp_chunk(conn *c, uint8_t *chunk, uint64_t first, uint32_t n,
-                       int all, int *foreign)
+                       int all, int looks, int *foreign)
 {
   shared *s = c->file;
   uint32_t size = atomic_load(&s->page_size);
@@ -246,7 +246,7 @@ static int stamp_chunk(conn *c, uint8_t *chunk, uint64_t first, uint32_t n,
       continue;
     if (!tail_is_ours(page, size))
       *foreign = 1;
-    else if (id != 0)
+    else if (id != 0 && !looks)
       err = pages_write_one(s, id, page, s->txn.lsn, OUT_STAMP);
   }
   return err;
@@ -261,15 +261,14 @@ static int stamp_page_1(shared *s, uint8_t *page, uint32_t size)
   return io_write(s, page, size, 0);
 }
 
-/* Stamp the pages that went out without one, or all; page 1, with the guard,
-** comes last. */
-static int stamp_raw(conn *c, int all, uint64_t count, int *foreign)
+/* The same of the whole file, up to the first foreign tail. */
+static int stamp_chunks(conn *c, uint8_t *chunk, int all, uint64_t count,
+                        int looks, int *foreign)
 {
-  shared *s = c->file;
+  const shared *s = c->file;
   uint32_t size = atomic_load(&s->page_size);
   uint32_t step = CHUNK_BYTES / size;
-  uint8_t *chunk = os_aligned_alloc(4096, CHUNK_BYTES);
-  int err = chunk == NULL ? PAGEDB_ENOMEM : PAGEDB_OK;
+  int err = PAGEDB_OK;
   for (uint64_t id = 0; err == PAGEDB_OK && id < count && !*foreign;
        id += step) {
     uint32_t n = count - id < step ? (uint32_t)(count - id) : step;
@@ -277,8 +276,24 @@ static int stamp_raw(conn *c, int all, uint64_t count, int *foreign)
     for (uint32_t i = 0; i < n && !wanted; i++)
       wanted = covers_page(&s->txn, &s->txn.raw, id + i, size);
     if (wanted)
-      err = stamp_chunk(c, chunk, id, n, all, foreign);
+      err = stamp_chunk(c, chunk, id, n, all, looks, foreign);
   }
+  return err;
+}
+
+/* Stamp the pages that went out without one, or all; page 1, with the guard,
+** comes last. Where a tail may be foreign no page gets a stamp before all were
+** looked at: the file would be plain, with stamps where zeroes are expected. */
+static int stamp_raw(conn *c, int all, uint64_t count, int *foreign)
+{
+  shared *s = c->file;
+  uint32_t size = atomic_load(&s->page_size);
+  uint8_t *chunk = os_aligned_alloc(4096, CHUNK_BYTES);
+  int err = chunk == NULL ? PAGEDB_ENOMEM : PAGEDB_OK;
+  if (err == PAGEDB_OK && (s->txn.foreign || s->txn.replacing))
+    err = stamp_chunks(c, chunk, all, count, 1, foreign);
+  if (err == PAGEDB_OK && !*foreign)
+    err = stamp_chunks(c, chunk, all, count, 0, foreign);
   if (err == PAGEDB_OK && !*foreign &&
       (all || covers_page(&s->txn, &s->txn.raw, 0, size))) {
     size_t got = 0;
