@@ -101,6 +101,12 @@ static void test_latches_refused(void **state)
   expect(pagedb_latch_exclusive_try(&pin), PAGEDB_EMISUSE);
   expect(pagedb_latch_exclusive(&twin), PAGEDB_EMISUSE);
   expect(pagedb_latch_exclusive_try(&twin), PAGEDB_EMISUSE);
+  /* And says of which page. */
+  pagedb_fault_set(PAGEDB_EIO, 5, "another", 77, 1, 2, "before");
+  expect(pagedb_latch_shared(&twin), PAGEDB_EMISUSE);
+  expect(pagedb_last_fault()->err, PAGEDB_EMISUSE);
+  assert_int_equal(pagedb_last_fault()->page, 0);
+  assert_non_null(strstr(pagedb_last_fault()->what, "latched already"));
   pagedb_unlatch(&pin);
   ok(pagedb_latch_exclusive_try(&twin)); /* nothing was taken by the refused */
   pagedb_unpin(&twin);
@@ -765,6 +771,123 @@ static void test_user_meets_hand(void **state)
   rig_close(&r);
 }
 
+/* Another thread that gets the pool's lock first, just before it is taken. */
+static struct first {
+  void (*call)(void *arg);
+  void *arg;
+} first;
+
+int __real_pthread_mutex_lock(pthread_mutex_t *m);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *m);
+
+static void *go_first(void *arg)
+{
+  struct first *f = arg;
+  f->call(f->arg);
+  return NULL;
+}
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *m)
+{
+  struct first f = first;
+  first.call = NULL;
+  if (f.call != NULL) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, go_first, &f) != 0)
+      abort();
+    pthread_join(thread, NULL);
+  }
+  return __real_pthread_mutex_lock(m);
+}
+
+static void reads_page_0(void *arg)
+{
+  rig *r = arg;
+  pagedb_session *s;
+  ok(pagedb_session_open(r->pool, &s));
+  assert_int_equal(get(s, r->owner, 0), 1000);
+  ok(pagedb_session_close(s));
+}
+
+typedef struct opened {
+  rig *r;
+  private_set set;
+} opened;
+
+static void opens_a_set(void *arg)
+{
+  opened *o = arg;
+  ok(private_open(o->r->pool, &o->set, PAGE, 1));
+}
+
+/* What is counted, and which sets there are, is looked at under the lock. */
+static void test_somebody_is_first(void **state)
+{
+  (void)state;
+  rig r = rig_open(8);
+  opened o = {.r = &r};
+  private_set set;
+  fill(&r, 1);
+  uint64_t reads = stats(r.pool).pages_read;
+  first = (struct first){reads_page_0, &r};
+  assert_int_equal(stats(r.pool).pages_read, reads + 1);
+  first = (struct first){opens_a_set, &o};
+  ok(private_open(r.pool, &set, PAGE, 1));
+  assert_ptr_equal(r.pool->sets, &set);
+  assert_ptr_equal(set.next, &o.set);
+  assert_ptr_equal(o.set.prev, &set);
+  private_close(&o.set);
+  private_close(&set);
+  assert_null(r.pool->sets);
+  rig_close(&r);
+}
+
+static unsigned spare_frames(const pagedb_pool *p)
+{
+  unsigned n = 0;
+  for (int class = CLASS_MIN; class <= CLASS_MAX; class ++)
+    for (const slab *s = p->slabs[class]; s != NULL; s = s->next)
+      n += s->spare;
+  return n;
+}
+
+static unsigned all_frames(const pagedb_pool *p)
+{
+  unsigned n = 0;
+  for (int class = CLASS_MIN; class <= CLASS_MAX; class ++)
+    for (const slab *s = p->slabs[class]; s != NULL; s = s->next)
+      n += s->frames;
+  return n;
+}
+
+/* Frames that are dropped while the pool is above its budget are not lost: spare as
+** before, but for those that the budget keeps free. */
+static void test_dropped_above_the_budget(void **state)
+{
+  (void)state;
+  enum { FRAMES = 8, KEPT = 2 };
+  rig r = rig_open(FRAMES);
+  private_set set;
+  private_cell cell[FRAMES], *c[FRAMES];
+  unsigned n = 0;
+  uint64_t used = 0;
+  ok(private_open(r.pool, &set, PAGE, 1));
+  while (n < FRAMES && private_get(&set, &cell[n], PRIVATE_MAY) != NULL) {
+    c[n] = &cell[n];
+    n++;
+  }
+  assert_true(n > KEPT);
+  assert_int_equal(set.outside, 0);
+  pagedb_pool_resize(r.pool, KEPT * PAGE, &used);
+  assert_int_equal(used, n * PAGE);
+  private_drop(&set, c, n, 0);
+  assert_true(stats(r.pool).used_bytes <= KEPT * PAGE);
+  assert_int_equal(spare_frames(r.pool),
+                   all_frames(r.pool) - stats(r.pool).used_bytes / PAGE);
+  private_close(&set);
+  rig_close(&r);
+}
+
 /* A victim that turns out to be pinned is as it was. */
 static void test_reclaim_of_pinned(void **state)
 {
@@ -819,6 +942,8 @@ int main(void)
       cmocka_unit_test(test_many_private_frames),
       cmocka_unit_test(test_large_outside),
       cmocka_unit_test(test_user_meets_hand),
+      cmocka_unit_test(test_somebody_is_first),
+      cmocka_unit_test(test_dropped_above_the_budget),
       cmocka_unit_test(test_reclaim_of_pinned),
   };
   return RUN_WITH_BOTH_FENCES(tests);
