@@ -38,6 +38,9 @@ static void test_pool_refuses(void **state)
   expect(pagedb_pool_close(pool), PAGEDB_EBUSY);
   ok(pagedb_session_close(s));
   ok(pagedb_owner_open(pool, fault_store_base(disk), &o));
+  pagedb_owner *other = NULL;
+  expect(pagedb_owner_open(pool, fault_store_base(disk), &other), PAGEDB_EBUSY);
+  assert_null(other);
   expect(pagedb_pool_close(pool), PAGEDB_EBUSY);
   ok(pagedb_owner_close(o));
   ok(private_open(pool, &set, PAGE, 1));

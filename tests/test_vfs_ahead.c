@@ -171,6 +171,51 @@ static void test_small_pool(void **state)
   db_close(db);
 }
 
+static const char sum_sql[] = "SELECT sum(k + length(v)) FROM t";
+
+static int64_t sum_of_all(const char *path, const char *vfs)
+{
+  sqlite3 *db = db_open(path, vfs);
+  int64_t v = get_int(db, sum_sql);
+  db_close(db);
+  return v;
+}
+
+/* The nth calloc from now on fails; 0: none, or it has. */
+static int calloc_fails_at;
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+  if (calloc_fails_at > 0 && --calloc_fails_at == 0)
+    return NULL;
+  return __real_calloc(n, size);
+}
+
+/* No memory for a read ahead: its frames go back, and nobody finds in them what was
+** never read. */
+static void test_no_memory(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  int failed = 0, n = 0;
+  make(path, "pagedb", 4096, 1);
+  const int64_t right = sum_of_all(path, "unix");
+  do {
+    sqlite3 *db = db_open(path, "pagedb");
+    get_int(db, "SELECT count(*) FROM sqlite_schema");
+    calloc_fails_at = ++n;
+    int64_t sum = get_int(db, sum_sql);
+    failed = calloc_fails_at == 0;
+    calloc_fails_at = 0;
+    assert_int_equal(sum, right);
+    db_close(db);
+  } while (failed && n < 60);
+  assert_true(n > 2);
+}
+
 /* ------------------------------------------------------------- interruptions */
 
 /* A scan that has just begun, with reads under way that nobody has waited for. */
@@ -514,7 +559,8 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_scans),      cmocka_unit_test(test_point_lookups),
       cmocka_unit_test(test_equal),      cmocka_unit_test(test_small_pool),
-      cmocka_unit_test(test_close),      cmocka_unit_test(test_fork),
+      cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_close),
+      cmocka_unit_test(test_fork),
 #ifdef __linux__
       cmocka_unit_test(test_host_waits),
 #endif
