@@ -792,10 +792,10 @@ static void *go_first(void *arg)
 
 int __wrap_pthread_mutex_lock(pthread_mutex_t *m)
 {
-  struct first f = first;
-  first.call = NULL;
-  if (f.call != NULL) {
+  if (first.call != NULL) {
+    struct first f = first;
     pthread_t thread;
+    first.call = NULL;
     if (pthread_create(&thread, NULL, go_first, &f) != 0)
       abort();
     pthread_join(thread, NULL);

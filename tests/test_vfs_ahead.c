@@ -182,7 +182,7 @@ static int64_t sum_of_all(const char *path, const char *vfs)
 }
 
 /* The nth calloc from now on fails; 0: none, or it has. */
-static int calloc_fails_at;
+static _Atomic int calloc_fails_at;
 
 void *__real_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size);

@@ -80,7 +80,7 @@ static int pragma(conn *c, const char *name, const char *value, char *answer,
 }
 
 /* How many reads from now on fail. */
-static int failing_reads;
+static _Atomic int failing_reads;
 
 int __real_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *got);
 int __wrap_os_readv(os_file *f, os_iov *iov, int n, uint64_t off, size_t *got);
