@@ -642,7 +642,7 @@ def copy_tree(out):
         tree = os.path.join(out, name)
         os.makedirs(tree, exist_ok=True)
         keep = ["Makefile", ".clang-format", "core", "pcache", "vfs", "tool", "tests",
-                "examples", "bench", "sqlite-tests"]
+                "examples", "bench", "docs", "sqlite-tests"]
         for one in keep:
             here, there = os.path.join(ROOT, one), os.path.join(tree, one)
             if os.path.isdir(here):
