@@ -257,8 +257,13 @@ int header_read(shared *s, uint8_t *buf, header *h)
 int io_size(shared *s, uint64_t *bytes)
 {
   sqlite3_int64 size = 0;
-  if (s->through == NULL)
-    return os_size(handle_os(atomic_load(&s->buffered)), bytes);
+  if (s->through == NULL) {
+    int err = os_size(handle_os(atomic_load(&s->buffered)), bytes);
+    /* SQLite's VFS for Unix says that a file of one byte is empty. */
+    if (err == PAGEDB_OK && *bytes == 1)
+      *bytes = 0;
+    return err;
+  }
   int rc = s->through->pMethods->xFileSize(s->through, &size);
   *bytes = (uint64_t)size;
   return parent_error(s, rc, 0);

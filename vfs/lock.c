@@ -152,9 +152,11 @@ void look_for_lost_guard(shared *s, const uint8_t *page1, size_t n)
                      VERSION_BYTES) == 0;
   int lost = known && s->lost_guard;
   pthread_mutex_unlock(&s->lock);
+  int left = atomic_load(&s->guard_is_left);
+  if (known && !left)
+    return;
   if (!known)
     lost = n == h.page_size && lost_its_guard(s, &h, page1);
-  int left = atomic_load(&s->guard_is_left);
   pthread_mutex_lock(&s->lock);
   if (lost && !s->lost_guard)
     shared_note(s,
@@ -231,8 +233,7 @@ int state_check(conn *c)
   if (err != PAGEDB_OK)
     return err;
   c->fresh = 1;
-  /* SQLite's VFS for Unix says that a file of one byte is empty: it is asked. */
-  c->size_known = bytes != 1;
+  c->size_known = 1;
   c->size = bytes;
   pthread_mutex_lock(&s->lock);
   int same = s->state.bytes == bytes &&

@@ -114,9 +114,6 @@ static int txn_begin(conn *c, uint32_t n)
   *t = (txn){.kind = kind_of(c)};
   atomic_store(&s->writer, c);
   err = io_size(s, &t->start_bytes);
-  /* SQLite's VFS for Unix takes a file of one byte for empty: it is new, too. */
-  if (t->start_bytes == 1)
-    t->start_bytes = 0;
   if (err == PAGEDB_OK)
     err = io_header(s, t->start_head, &got);
   if (err == PAGEDB_OK && t->start_bytes == 0) {
