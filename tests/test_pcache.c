@@ -5,7 +5,8 @@
 **
 ** The methods are called as SQLite calls them, without SQLite. What goes
 ** through SQL is in test_pcache_sql.c. Every test runs twice: with the
-** asymmetric fence and, PAGEDB_MEMBARRIER=0, with full fences.
+** asymmetric fence and, PAGEDB_MEMBARRIER=0, with full fences. In one file, long
+** as it is, because its parts share the helpers at its head and the reference cache.
 */
 #define _GNU_SOURCE
 #include <pthread.h>

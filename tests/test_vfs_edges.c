@@ -1,7 +1,9 @@
 /*
 ** test_vfs_edges.c - edges of the VFS: free lists, headers and wal-indexes that
 ** nobody made, calls in an order that SQLite does not use, connections that are not
-** known, and a lock-byte page that is in the middle of a small file.
+** known, and a lock-byte page that is in the middle of a small file. In one file,
+** long as it is, because all of it begins with the same small databases (make_with)
+** and reads that fail or wait.
 */
 #define _DEFAULT_SOURCE
 #define SQLITE_CORE 1
@@ -15,18 +17,9 @@
 #include "../core/pool_int.h"
 #include "../vfs/vfs_int.h"
 #include "sqlutil.h"
+#include "vfsutil.h"
 
 enum { SIZE = 4096, RECORD = 32 };
-
-static conn *conn_in(sqlite3 *db)
-{
-  sqlite3_file *f = NULL;
-  assert_int_equal(
-      sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f),
-      SQLITE_OK);
-  assert_non_null(conn_of(f));
-  return conn_of(f);
-}
 
 /* Some hundred pages, some of them free. */
 static sqlite3 *make_with(const char *path, const char *vfs,

@@ -8,6 +8,7 @@
 #define SQLITE_CORE 1
 #include "../vfs/vfs_int.h"
 #include "sqlutil.h"
+#include "vfsutil.h"
 
 static sqlite3_mem_methods real;
 static unsigned left; /* allocations before the one that fails; 0: none does */
@@ -40,16 +41,6 @@ static sqlite3 *try_open(const char *path, unsigned nth, int *failed)
   assert_int_equal(rc & 0xff, SQLITE_NOMEM);
   sqlite3_close(db);
   return NULL;
-}
-
-static conn *conn_in(sqlite3 *db)
-{
-  sqlite3_file *f = NULL;
-  assert_int_equal(
-      sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f),
-      SQLITE_OK);
-  assert_non_null(conn_of(f));
-  return conn_of(f);
 }
 
 static void test_open(void **state)

@@ -15,6 +15,7 @@
 #include "../core/endian.h"
 #include "../vfs/vfs_int.h"
 #include "sqlutil.h"
+#include "vfsutil.h"
 
 enum { SIZE = 4096 };
 
@@ -42,16 +43,6 @@ int __wrap_os_size(os_file *f, uint64_t *bytes)
 }
 
 /* --------------------------------------------------------------- databases */
-
-static conn *conn_in(sqlite3 *db)
-{
-  sqlite3_file *f = NULL;
-  assert_int_equal(
-      sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f),
-      SQLITE_OK);
-  assert_non_null(conn_of(f));
-  return conn_of(f);
-}
 
 static sqlite3 *make(const char *path, const char *vfs)
 {

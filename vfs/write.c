@@ -164,7 +164,8 @@ void txn_vacuum(conn *c)
 ** A plain file was stamped by this transaction: all of it is durable, and so is
 ** the journal's end, that the guard, one byte, cannot be met together with the
 ** journal of a file that was plain. A power cut before it leaves a plain file
-** that has its stamps.
+** that has its stamps. So does an error in here: the commit is done, and stays
+** done; the error goes to the log, and after a failed sync nothing more is written.
 */
 static void set_guard(conn *c)
 {
@@ -195,7 +196,7 @@ static void set_guard(conn *c)
 ** stamps. The guard goes when the journal is gone for good, so that whoever
 ** plays that back finds a stamped file. A cut before it leaves a file that is
 ** plain for us, and that stock SQLite reads and does not write; page 1 loses the
-** guard when we write it next.
+** guard when we write it next. An error leaves the same, and goes to the log.
 */
 static void unset_guard(conn *c)
 {

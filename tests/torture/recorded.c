@@ -5,7 +5,6 @@
 #define SQLITE_CORE 1
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -414,16 +413,6 @@ int play_player(int argc, char **argv)
 /* --------------------------------------------------------------- recording */
 
 static char place[600], log_path[620];
-
-static int went_wrong(world *w, const char *format, ...)
-{
-  va_list args;
-  va_start(args, format);
-  if (w->failure[0] == 0)
-    vsnprintf(w->failure, sizeof w->failure, format, args);
-  va_end(args);
-  return 0;
-}
 
 static pid_t launch(const char *role, const play *p, unsigned who)
 {

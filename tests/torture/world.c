@@ -61,7 +61,7 @@ static const char *world_vfs(const spec *s)
   return s->stock ? s->direct ? "unix" : "simdisk" : "pagedb";
 }
 
-static int went_wrong(world *w, const char *format, ...)
+int went_wrong(world *w, const char *format, ...)
 {
   va_list args;
   va_start(args, format);

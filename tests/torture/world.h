@@ -71,6 +71,8 @@ void real_files_end(void);
 */
 int world_run(world *w, const spec *s);
 void world_free(world *w);
+/* Keep the first sentence that is told. 0. */
+int went_wrong(world *w, const char *format, ...);
 
 /* A connection with the functions of the workload; NULL if it cannot be
 ** opened. */
