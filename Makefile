@@ -124,7 +124,7 @@ WRAP_test_vfs_sector := -Wl,--wrap=os_make_direct -Wl,--wrap=os_undirect \
 comma := ,
 WRAP_test_os_faults := $(patsubst %,-Wl$(comma)--wrap=%,mmap fstat statx fcntl \
   fstatfs ftruncate open pread posix_memalign lseek fallocate fdatasync fsync \
-  preadv pwritev malloc calloc sysconf syscall fopen io_uring_submit __io_uring_get_cqe \
+  pwritev malloc calloc sysconf syscall fopen io_uring_submit __io_uring_get_cqe \
   io_uring_queue_init)
 WRAP_test_vfs_parents := -Wl,--wrap=os_borrow -Wl,--wrap=os_size
 WRAP_test_vfs_btree := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
