@@ -400,6 +400,7 @@ SIZE ?= small
 export SIZE ROUNDS MINUTES BENCH READAHEAD RESUME BENCH_DIR
 BENCHED := build/bench/$(SIZE)$(if $(BENCH),-part).json
 bench: deps
+	@python3 bench/sql/run.py
 	@$(MAKE) --no-print-directory $(SQPROGRAMS)
 	python3 bench/sql/run.py $(SQB) $(BENCHED)
 	python3 bench/sql/report.py plots $(BENCHED) $(BENCHED:.json=)
