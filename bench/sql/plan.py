@@ -78,12 +78,12 @@ KV_WARM, KV_FRESH = 500, 4
 def _kvtest(key, what, extra):
     """Warm; and as a process begins, with the file in the system's cache or not."""
     for end, title, reads, cold in (
-            ("", f"each {KV_WARM} times", "kv_warm", False),
-            ("_fresh", f"each {KV_FRESH} times, fresh process", "kv_fresh", False),
-            ("_cold", f"each {KV_FRESH} times, cold", "kv_fresh", True)):
+            ("", f"{KV_WARM} each", "kv_warm", False),
+            ("_fresh", "fresh process", "kv_fresh", False),
+            ("_cold", "cold", "kv_fresh", True)):
         if (key, end) != ("api", "_fresh"):
             yield Work(f"kvtest_{key}{end}", OWN,
-                       f"kvtest, 10 kB blobs, {what}, {title}",
+                       f"kvtest, 10 kB, {what}, {title}",
                        f"--count {{{reads}}} --max-id {{kv}} --random{extra}",
                        data="kv", evict=cold, program="kvtest")
 
@@ -159,7 +159,7 @@ WORK = [
          copy=True, goal=0.85, program="speedtest1"),
     *_kvtest("read", "random reads", ""),
     *_kvtest("api", "blob API", " --blob-api"),
-    Work("kvtest_update", OWN, "kvtest, 10 kB blobs, updates, fresh process",
+    Work("kvtest_update", OWN, "kvtest, 10 kB, updates, fresh process",
          "--count {kv_updates} --max-id {kv} --random --update", data="kv",
          copy=True, program="kvtest"),
 ]
