@@ -284,6 +284,7 @@ $(BENCHC): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
 check-quick: $(PRODUCTS) variant build/killpoint.so check-format check-header
 	tests/run_example.sh $(EXAMPLE)
 	tests/install.sh build
+	tests/bench_options.sh
 	$(if $(HAVE_SQLITE),tests/tool.sh build)
 	$(if $(HAVE_SQLITE),tests/pcache_routes.sh build)
 	PAGEDB_TRANSACTIONS=100 PAGEDB_KILLS=30 tests/run.sh $(OUT) $(TESTS)
