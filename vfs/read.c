@@ -254,7 +254,6 @@ static inline void bring_lines(conn *c, const uint8_t *page, uint64_t size)
   int below = c->above;
   c->above = page[0] == 2 || page[0] == 5;
   if (below && !c->above && size <= LOOKUP_BYTES)
-#pragma GCC unroll 8
     for (uint64_t at = LINE; at < size; at += LINE)
       __builtin_prefetch(page + at);
 }
