@@ -124,7 +124,7 @@ WRAP_test_vfs_sector := -Wl,--wrap=os_make_direct -Wl,--wrap=os_undirect \
 comma := ,
 WRAP_test_os_faults := $(patsubst %,-Wl$(comma)--wrap=%,mmap fstat statx fcntl \
   fstatfs ftruncate open pread posix_memalign lseek fallocate fdatasync fsync \
-  preadv pwritev malloc calloc sysconf syscall fopen io_uring_submit __io_uring_get_cqe \
+  pwritev malloc calloc sysconf syscall fopen io_uring_submit __io_uring_get_cqe \
   io_uring_queue_init)
 WRAP_test_vfs_parents := -Wl,--wrap=os_borrow -Wl,--wrap=os_size
 WRAP_test_vfs_btree := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
@@ -284,6 +284,7 @@ $(BENCHC): $(OUT)/bench/bench_core.o $(OUT)/bench/bench.o $(LIB)
 check-quick: $(PRODUCTS) variant build/killpoint.so check-format check-header
 	tests/run_example.sh $(EXAMPLE)
 	tests/install.sh build
+	tests/bench_options.sh
 	$(if $(HAVE_SQLITE),tests/tool.sh build)
 	$(if $(HAVE_SQLITE),tests/pcache_routes.sh build)
 	PAGEDB_TRANSACTIONS=100 PAGEDB_KILLS=30 tests/run.sh $(OUT) $(TESTS)
@@ -400,6 +401,7 @@ SIZE ?= small
 export SIZE ROUNDS MINUTES BENCH READAHEAD RESUME BENCH_DIR
 BENCHED := build/bench/$(SIZE)$(if $(BENCH),-part).json
 bench: deps
+	@python3 bench/sql/run.py
 	@$(MAKE) --no-print-directory $(SQPROGRAMS)
 	python3 bench/sql/run.py $(SQB) $(BENCHED)
 	python3 bench/sql/report.py plots $(BENCHED) $(BENCHED:.json=)

@@ -65,8 +65,8 @@ static void note_use(pagedb_session *s, pte *e, uint64_t v, pagedb_pin *pin)
 }
 
 /* The hit. 0: not there, or not to be had without the lock. */
-static inline int pin_resident(pagedb_session *s, pagedb_owner *o, uint64_t id,
-                               pagedb_pin *pin)
+static inline __attribute__((always_inline)) int
+pin_resident(pagedb_session *s, pagedb_owner *o, uint64_t id, pagedb_pin *pin)
 {
   int hit = 0;
   if (s->free_slots == 0)
@@ -124,14 +124,19 @@ uint32_t pins_scan(pagedb_pool *p)
   return scan;
 }
 
+static inline void slot_clear(pagedb_session *s, uint32_t i)
+{
+  atomic_store_explicit(&s->slot[i], 0, memory_order_release);
+  s->free_slots |= (uint32_t)1 << i;
+}
+
 void pagedb_unpin(pagedb_pin *pin)
 {
   pagedb_session *s = pin->session;
   if (pin->latch != 0)
     pagedb_unlatch(pin);
   if (pin->slot != PIN_COUNTED) {
-    atomic_store_explicit(&s->slot[pin->slot], 0, memory_order_release);
-    s->free_slots |= (uint32_t)1 << pin->slot;
+    slot_clear(s, pin->slot);
   } else {
     atomic_fetch_sub(&frame_of_pin(pin)->pins, 1);
     s->counted--;
@@ -141,17 +146,17 @@ void pagedb_unpin(pagedb_pin *pin)
 
 void pagedb_unpin_data(pagedb_session *s, void *data)
 {
-  pagedb_pin pin = {.data = data, .session = s, .slot = PIN_COUNTED};
   /* Not by the frame's header, which a hit has not touched. */
   uint32_t named =
       (uint32_t)(((unsigned char *)data - s->pool->arena) >> LOC_SHIFT) + 1;
   for (uint32_t used = ~s->free_slots; used != 0; used &= used - 1) {
     uint32_t i = (uint32_t)__builtin_ctz(used);
     if (atomic_load_explicit(&s->slot[i], memory_order_relaxed) == named) {
-      pin.slot = i;
-      break;
+      slot_clear(s, i);
+      return;
     }
   }
+  pagedb_pin pin = {.data = data, .session = s, .slot = PIN_COUNTED};
   pagedb_unpin(&pin);
 }
 

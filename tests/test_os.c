@@ -510,6 +510,12 @@ ssize_t preadv(int fd, const struct iovec *v, int n, off_t off)
   return planned(SYS_preadv, fd, v, n, off);
 }
 
+ssize_t pread(int fd, void *p, size_t n, off_t off)
+{
+  struct iovec v = {p, n};
+  return planned(SYS_preadv, fd, &v, 1, off);
+}
+
 ssize_t pwritev(int fd, const struct iovec *v, int n, off_t off)
 {
   return planned(SYS_pwritev, fd, v, n, off);

@@ -35,9 +35,8 @@ typedef struct plan {
 
 static plan on_mmap, on_fstat, on_statx, on_fcntl, on_fstatfs, on_ftruncate,
     on_open, on_pread, on_memalign, on_lseek, on_fallocate, on_fdatasync,
-    on_fsync, on_preadv, on_pwritev, on_malloc, on_calloc, on_submit, on_cqe,
-    on_ring, on_membarrier, on_sysconf, on_io_setup, on_io_submit,
-    on_io_getevents;
+    on_fsync, on_pwritev, on_malloc, on_calloc, on_submit, on_cqe, on_ring,
+    on_membarrier, on_sysconf, on_io_setup, on_io_submit, on_io_getevents;
 static mode_t pretend_mode; /* what fstat says the file is; 0: the truth */
 static int no_dioalign;     /* statx does not tell */
 
@@ -109,9 +108,17 @@ int __wrap_open(const char *path, int flags, ...)
   return fails(&on_open) ? -1 : __real_open(path, flags, 0644);
 }
 
+static off_t
+    grows_to; /* where the file ends once a pread failed; 0: as it was */
+
 WRAP(ssize_t, pread, (int fd, void *p, size_t n, off_t o))
 {
-  return fails(&on_pread) ? -1 : __real_pread(fd, p, n, o);
+  if (!fails(&on_pread))
+    return __real_pread(fd, p, n, o);
+  if (grows_to != 0 && __real_ftruncate(fd, grows_to) != 0)
+    abort();
+  errno = on_pread.fail;
+  return -1;
 }
 
 WRAP(int, posix_memalign, (void **p, size_t align, size_t n))
@@ -137,19 +144,6 @@ WRAP(int, fdatasync, (int fd))
 WRAP(int, fsync, (int fd))
 {
   return fails(&on_fsync) ? -1 : __real_fsync(fd);
-}
-
-static off_t
-    grows_to; /* where the file ends once a preadv failed; 0: as it was */
-
-WRAP(ssize_t, preadv, (int fd, const struct iovec *v, int n, off_t o))
-{
-  if (!fails(&on_preadv))
-    return __real_preadv(fd, v, n, o);
-  if (grows_to != 0 && __real_ftruncate(fd, grows_to) != 0)
-    abort();
-  errno = on_preadv.fail;
-  return -1;
 }
 
 /* Writes nothing, and calls it no error. */
@@ -327,13 +321,13 @@ static void test_refused_end(void **state)
   ok(os_truncate(f, 150));
   for (int last = 0; last < 4; last++) {
     os_iov iov[2] = {{a, 100}, {b, 100}};
-    on_preadv = (plan){.fail = EINVAL, .after = 1, .times = 1};
+    on_pread = (plan){.fail = EINVAL, .times = 1}; /* of what is left of b */
     on_fstat = (plan){.fail = EIO, .times = last == 2};
     ok(os_truncate(f, last == 0 ? 100 : 150));
     grows_to = last == 3 ? 300 : 0;
     int err = os_readv(f, iov, 2, 0, &done);
     /* What came is all there is, or an error: never a piece without one. */
-    on_preadv = on_fstat = (plan){0};
+    on_pread = on_fstat = (plan){0};
     grows_to = 0;
     if (last == 0)
       ok(err);

@@ -1279,6 +1279,47 @@ static void test_immutable_header(void **state)
   db_close(db);
 }
 
+/*
+** What a connection knows of the state is worth nothing once another one found, or
+** made, a new state: a file that is put back as it was then is a change, too.
+*/
+static void test_state_of_others(void **state)
+{
+  (void)state;
+  const char *path = db_path("others.db");
+  uint8_t page[SIZE], was[SIZE];
+  void *all;
+  sqlite3 *db = make(path, "DELETE"), *other = db_open(path, "pagedb");
+  conn *c = conn_in(db);
+  uint64_t bytes = file_bytes_of(path);
+  assert_int_equal(lock_to(c, SQLITE_LOCK_SHARED), SQLITE_OK);
+  assert_int_equal(read_at(c, was, SIZE, SIZE), SQLITE_OK);
+  unlock(c);
+  /* As it was: nobody forgets anything. */
+  uint64_t before = invalidations();
+  assert_int_equal(lock_to(c, SQLITE_LOCK_SHARED), SQLITE_OK);
+  unlock(c);
+  assert_int_equal(invalidations(), before);
+  assert_non_null(all = malloc((size_t)bytes));
+  file_read_at(path, 0, all, (size_t)bytes);
+  run(other, "PRAGMA cache_size=0; UPDATE t SET b=b+1; SELECT sum(b) FROM t");
+  assert_int_equal(file_bytes_of(path), bytes);
+  file_write_at(path, 0, all, (size_t)bytes);
+  assert_int_equal(lock_to(c, SQLITE_LOCK_SHARED), SQLITE_OK);
+  assert_int_equal(read_at(c, page, SIZE, SIZE), SQLITE_OK);
+  unlock(c);
+  assert_memory_equal(page, was, SIZE);
+  /* Somebody forgets it. */
+  before = invalidations();
+  state_forget(c->file);
+  assert_int_equal(lock_to(c, SQLITE_LOCK_SHARED), SQLITE_OK);
+  unlock(c);
+  assert_int_equal(invalidations(), before + 1);
+  free(all);
+  db_close(other);
+  db_close(db);
+}
+
 /* --------------------------------------------------- checkpoints, logs, locks */
 
 static void test_odd_frames(void **state)
@@ -1553,6 +1594,7 @@ int main(void)
       cmocka_unit_test(test_no_database),
       cmocka_unit_test(test_required),
       cmocka_unit_test(test_immutable_header),
+      cmocka_unit_test(test_state_of_others),
       cmocka_unit_test(test_odd_frames),
       cmocka_unit_test(test_lsn_is_busy),
       cmocka_unit_test(test_unlock_to_reserved),

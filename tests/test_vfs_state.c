@@ -164,6 +164,34 @@ static int64_t rollback_update(const char *vfs, const char *their_vfs)
   return v;
 }
 
+/* Several connections of this process look now and then, so that what each knows of
+** the state is of another age. They write, and one of ours does. */
+static int64_t several_read(const char *vfs, const char *their_vfs)
+{
+  enum { CONNS = 4, ROUNDS = 48 };
+  const char *path = db_path("several.db");
+  sqlite3 *db[CONNS];
+  int64_t right = 1;
+  make(path, vfs, "DELETE");
+  for (int i = 0; i < CONNS; i++)
+    db[i] = db_open(path, vfs);
+  open_theirs(path, their_vfs);
+  for (int n = 1; n <= ROUNDS; n++) {
+    if (n % 3 == 0)
+      run(db[n % CONNS], "UPDATE x SET v=%d WHERE id=150", n);
+    else
+      assert_int_equal(ask(&them, "UPDATE x SET v=%d WHERE id=150", n),
+                       SQLITE_OK);
+    for (int i = 0; i < CONNS; i++)
+      if ((n >> i & 1) != 0)
+        right &= read_fresh(db[i], "SELECT v FROM x WHERE id=150") == n;
+  }
+  tell(&them, "close");
+  for (int i = 0; i < CONNS; i++)
+    db_close(db[i]);
+  return right;
+}
+
 static void checkpoint_now(void)
 {
   pagedb_globals.after_wal_read_lock = NULL;
@@ -476,6 +504,13 @@ static void test_rollback_update(void **state)
   with_control(rollback_update, plain, "unix", RULE_COMPARE);
 }
 
+static void test_several_read(void **state)
+{
+  (void)state;
+  with_control(several_read, "pagedb", "pagedb", RULE_COMPARE);
+  with_control(several_read, plain, "unix", RULE_COMPARE);
+}
+
 static void test_checkpoint_before_barrier(void **state)
 {
   (void)state;
@@ -731,6 +766,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_rollback_update),
+      cmocka_unit_test(test_several_read),
       cmocka_unit_test(test_checkpoint_before_barrier),
       cmocka_unit_test(test_checkpoint_under_write),
       cmocka_unit_test(test_recreated_wal),

@@ -152,13 +152,19 @@ uint32_t file_changes(shared *s, uint64_t id)
          atomic_load(&s->changed_all);
 }
 
+static int read_cached(shared *s, void *buf, size_t n, uint64_t off,
+                       size_t *got)
+{
+  os_iov iov = {buf, n};
+  return s->through != NULL ? parent_read(s, buf, n, off, got)
+                            : os_readv(handle_os(atomic_load(&s->buffered)),
+                                       &iov, 1, off, got);
+}
+
 int io_read(shared *s, void *buf, size_t n, uint64_t off, size_t *got)
 {
   uint64_t start = began();
-  os_iov iov = {buf, n};
-  int err = s->through != NULL ? parent_read(s, buf, n, off, got)
-                               : os_readv(handle_os(atomic_load(&s->buffered)),
-                                          &iov, 1, off, got);
+  int err = read_cached(s, buf, n, off, got);
   ended(TIMED_READ, start);
   return err;
 }
@@ -239,10 +245,15 @@ int io_write_cached(shared *s, os_iov *iov, int n, uint64_t off)
   return write_pages(s, f, iov, n, off);
 }
 
+/* Not timed: each transaction begins with it, the clock takes half as long as the
+** read, and pagedb_stats would tell of nothing else. */
 int io_header(shared *s, uint8_t *buf, size_t *got)
 {
-  memset(buf, 0, HEADER_BYTES);
-  return io_read(s, buf, HEADER_BYTES, 0, got);
+  int err = read_cached(s, buf, HEADER_BYTES, 0, got);
+  if (err != PAGEDB_OK)
+    *got = 0;
+  memset(buf + *got, 0, HEADER_BYTES - *got);
+  return err;
 }
 
 int header_read(shared *s, uint8_t *buf, header *h)

@@ -173,9 +173,17 @@ void look_for_lost_guard(shared *s, const uint8_t *page1, size_t n)
   pthread_mutex_unlock(&s->lock);
 }
 
+/* Under s->lock, before the state is changed: what connections know of it is worth
+** nothing. */
+static void state_changes(shared *s)
+{
+  atomic_fetch_add(&s->state_number, 1);
+}
+
 void state_forget(shared *s)
 {
   pthread_mutex_lock(&s->lock);
+  state_changes(s);
   s->state.valid = 0;
   s->state.wal_valid = 0;
   pthread_mutex_unlock(&s->lock);
@@ -186,6 +194,7 @@ void state_ours(shared *s, const uint8_t *version)
   uint64_t bytes = 0;
   int err = io_size(s, &bytes);
   pthread_mutex_lock(&s->lock);
+  state_changes(s);
   if (err != PAGEDB_OK)
     s->state.valid = 0;
   s->state.bytes = bytes;
@@ -197,6 +206,7 @@ void state_ours(shared *s, const uint8_t *version)
 void state_grew(shared *s, const uint8_t *version, uint64_t end)
 {
   pthread_mutex_lock(&s->lock);
+  state_changes(s);
   if (end > s->state.bytes)
     s->state.bytes = end;
   if (version != NULL)
@@ -209,6 +219,7 @@ static int state_renew(shared *s, const conn *c, uint64_t bytes)
 {
   header h;
   header_parse(c->head, c->head_bytes, &h);
+  state_changes(s);
   shared_invalidate(s);
   s->state.valid = 0;
   int err = state_learn(s, &h);
@@ -219,6 +230,36 @@ static int state_renew(shared *s, const conn *c, uint64_t bytes)
   s->state.bytes = bytes;
   memcpy(s->state.version, c->head + HEADER_CHANGE_COUNTER, VERSION_BYTES);
   return PAGEDB_OK;
+}
+
+static int is_state(const state *t, const conn *c, uint64_t bytes)
+{
+  return t->valid && t->bytes == bytes &&
+         memcmp(t->version, c->head + HEADER_CHANGE_COUNTER, VERSION_BYTES) ==
+             0;
+}
+
+/*
+** Every transaction comes by here, and most find what this connection found the
+** last time: then nobody is waited for. Whoever changes the state raises its number
+** first: with the number of last time, the comparison is the one that would have
+** been made under the lock before that change.
+*/
+static int state_compare(conn *c, uint64_t bytes)
+{
+  shared *s = c->file;
+  int err = PAGEDB_OK;
+  if (atomic_load(&s->state_number) == c->seen_number &&
+      is_state(&c->seen, c, bytes))
+    return PAGEDB_OK;
+  pthread_mutex_lock(&s->lock);
+  if (!s->state.valid ||
+      (!is_state(&s->state, c, bytes) && RULE_IS_ON(RULE_COMPARE)))
+    err = state_renew(s, c, bytes);
+  c->seen = s->state;
+  c->seen_number = atomic_load(&s->state_number);
+  pthread_mutex_unlock(&s->lock);
+  return err;
 }
 
 int state_check(conn *c)
@@ -235,14 +276,7 @@ int state_check(conn *c)
   c->fresh = 1;
   c->size_known = 1;
   c->size = bytes;
-  pthread_mutex_lock(&s->lock);
-  int same = s->state.bytes == bytes &&
-             memcmp(s->state.version, c->head + HEADER_CHANGE_COUNTER,
-                    VERSION_BYTES) == 0;
-  if (!s->state.valid || (!same && RULE_IS_ON(RULE_COMPARE)))
-    err = state_renew(s, c, bytes);
-  pthread_mutex_unlock(&s->lock);
-  return err;
+  return state_compare(c, bytes);
 }
 
 /* --------------------------------------------------------------------- WAL */
@@ -315,6 +349,7 @@ static void continuity(conn *c)
   if (!now && !c->shared_wal && !atomic_load(&s->wal))
     return;
   pthread_mutex_lock(&s->lock);
+  state_changes(s);
   if (now && !c->shared_wal)
     s->wal_conns++;
   if (!now && c->shared_wal && --s->wal_conns == 0)

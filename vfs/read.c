@@ -199,7 +199,7 @@ static int plain_page_1(const conn *c, uint64_t id)
 ** pagedb_stamp=required. Asked when SQLite reads pages, because a hot journal
 ** has been played back by then. What the writer has spilled is not yet stamped.
 */
-static int refuses_plain(const conn *c)
+static inline int refuses_plain(const conn *c)
 {
   const shared *s = c->file;
   return c->need_stamps && atomic_load(&s->page_size) != 0 &&
@@ -264,13 +264,16 @@ int x_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out)
   conn *c = (conn *)f;
   shared *s = c->file;
   pagedb_pin pin;
-  uint64_t size = atomic_load(&s->page_size), from = (uint64_t)off;
+  uint32_t size = atomic_load(&s->page_size);
+  uint64_t from = (uint64_t)off;
   *out = NULL;
-  if (conn_is_inherited(c) || size == 0 || (uint64_t)n != size || from == 0 ||
-      from % size != 0 || off + n > c->mmap_limit || file_failed(s) ||
-      is_lock_page(from / size, (uint32_t)size) || refuses_plain(c))
+  if (conn_is_inherited(c) || size == 0 || (uint32_t)n != size || from == 0 ||
+      (from & (size - 1)) != 0 || off + n > c->mmap_limit || file_failed(s))
     return SQLITE_OK;
-  if (fetch(c, atomic_load(&s->owner), from / size, &pin) == PAGEDB_OK) {
+  uint64_t id = page_of(from, size);
+  if (is_lock_page(id, size) || refuses_plain(c))
+    return SQLITE_OK;
+  if (fetch(c, atomic_load(&s->owner), id, &pin) == PAGEDB_OK) {
     *out = pin.data;
     bring_lines(c, pin.data, size);
     c->fetched++;

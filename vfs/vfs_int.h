@@ -206,6 +206,8 @@ struct shared {
   RANKED_MUTEX(RANK_BITS) bits_lock; /* txn.written, txn.raw */
   conn *conns;
   state state;
+  /* Another number once `state` may be another one. Raised under lock, before. */
+  _Atomic uint64_t state_number;
   _Atomic int
       stamped; /* as the file is on disk; also when its header is broken:
                        ** page 1 then does not verify */
@@ -272,6 +274,8 @@ struct conn {
   int size_known; /* size is the file's: since SHARED was obtained, no other lock
                   ** was */
   uint64_t size;
+  state seen; /* file->state when it had that number */
+  uint64_t seen_number;
   int wal_check;  /* a WAL read lock was taken: compare at the barrier */
   int shared_wal; /* counted in file->wal_conns */
   int ckpt;       /* between CKPT_START and CKPT_DONE */
@@ -362,12 +366,19 @@ static inline int conn_is_inherited(const conn *c)
          c->file->generation != atomic_load(&pagedb_globals.generation);
 }
 
+/* The page that has byte `off`. Sizes are powers of two, and a division takes a
+** quarter of the time of a hit. */
+static inline uint64_t page_of(uint64_t off, uint32_t size)
+{
+  return off >> __builtin_ctz(size);
+}
+
 /* The page with the lock byte: never stamped, verified, filled or counted. */
 static inline int is_lock_page(uint64_t id, uint32_t size)
 {
-  return id ==
-         atomic_load_explicit(&pagedb_globals.lock_byte, memory_order_relaxed) /
-             size;
+  return id == page_of(atomic_load_explicit(&pagedb_globals.lock_byte,
+                                            memory_order_relaxed),
+                       size);
 }
 
 /* The process's pool, made at first use; NULL: no memory. */

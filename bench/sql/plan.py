@@ -12,9 +12,9 @@ VARIANTS = ["stock", "mmap", "cksumvfs", "pagedb", "pagedb+pcache"]
 # seconds: of one measurement of reads or small transactions.
 SIZES = {
     "small": dict(rows=60000, pool=8, seconds=0.15, cold_points=500, larges=1,
-                  load=60000, speedtest=3, kv=1000, kv_reads=4000, rounds=2),
+                  load=60000, speedtest=3, kv=1000, rounds=2),
     "full": dict(rows=550000, pool=64, seconds=1.0, cold_points=3000, larges=3,
-                 load=500000, speedtest=60, kv=10000, kv_reads=40000, rounds=3),
+                 load=500000, speedtest=60, kv=10000, rounds=3),
 }
 
 
@@ -48,11 +48,15 @@ def _small_transactions():
     for journal in ("DELETE", "TRUNCATE", "WAL"):
         for sync in ("FULL", "NORMAL"):
             for update, what in ((0, "add"), (1, "change")):
-                yield Work(
-                    f"small_{what}_{journal.lower()}_{sync.lower()}", SMALL,
-                    f"{what} a row, {journal} {sync}",
-                    f"small journal={journal} sync={sync} update={update} {TIMED}",
-                    copy=True, goal=goals.get((journal, sync)))
+                key = f"small_{what}_{journal.lower()}_{sync.lower()}"
+                title = f"{what} a row, {journal} {sync}"
+                args = (f"small journal={journal} sync={sync} update={update} "
+                        f"{TIMED}")
+                yield Work(key, SMALL, title, args, copy=True,
+                           goal=goals.get((journal, sync)))
+                if update and journal == "WAL":
+                    yield Work(f"{key}_fresh", SMALL, f"{title}, fresh process",
+                               f"{args} no_warm_up=1", copy=True)
 
 
 def _scans(group, prefix, extra, goals, skip_scattered=(), **more):
@@ -64,6 +68,24 @@ def _scans(group, prefix, extra, goals, skip_scattered=(), **more):
                        goal=goals.get((shape, text)),
                        skip=skip_scattered if data == "scattered" else (),
                        **more)
+
+
+# How often kvtest reads each blob, on average. It warms nothing up, and times
+# everything: what it is asked to do often is warm for the most part.
+KV_WARM, KV_FRESH = 500, 4
+
+
+def _kvtest(key, what, extra):
+    """Warm; and as a process begins, with the file in the system's cache or not."""
+    for end, title, reads, cold in (
+            ("", f"{KV_WARM} each", "kv_warm", False),
+            ("_fresh", "fresh process", "kv_fresh", False),
+            ("_cold", "cold", "kv_fresh", True)):
+        if (key, end) != ("api", "_fresh"):
+            yield Work(f"kvtest_{key}{end}", OWN,
+                       f"kvtest, 10 kB, {what}, {title}",
+                       f"--count {{{reads}}} --max-id {{kv}} --random{extra}",
+                       data="kv", evict=cold, program="kvtest")
 
 
 WORK = [
@@ -135,18 +157,15 @@ WORK = [
 
     Work("speedtest1", OWN, "speedtest1", "--size {speedtest}", data="",
          copy=True, goal=0.85, program="speedtest1"),
-    *(Work(f"kvtest_{key}{'_cold' * cold}", OWN,
-           f"kvtest, 10 kB blobs, {title}" + ", cold" * cold,
-           "--count {kv_reads} --max-id {kv} --random" + extra, data="kv",
-           evict=cold, program="kvtest")
-      for key, title, extra in (("read", "random reads", ""),
-                                ("api", "blob API", " --blob-api"))
-      for cold in (False, True)),
-    Work("kvtest_update", OWN, "kvtest, 10 kB blobs, updates",
+    *_kvtest("read", "random reads", ""),
+    *_kvtest("api", "blob API", " --blob-api"),
+    Work("kvtest_update", OWN, "kvtest, 10 kB, updates, fresh process",
          "--count {kv_updates} --max-id {kv} --random --update", data="kv",
          copy=True, program="kvtest"),
 ]
 
 for _size in SIZES.values():
     _size["cold_ranges"] = _size["cold_points"] // 5
-    _size["kv_updates"] = _size["kv_reads"] // 10
+    _size["kv_warm"] = _size["kv"] * KV_WARM
+    _size["kv_fresh"] = _size["kv"] * KV_FRESH
+    _size["kv_updates"] = _size["kv"] * 2 // 5

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Measure SQLite's variants side by side: run.py PROGRAMS-DIRECTORY RESULT.json
 
-Options come by the environment, as `make bench` passes them:
+Without arguments it only says what is wrong with the options. They come by the
+environment, as `make bench` passes them:
 
   SIZE=small|full  databases of 27 or 250 MB, short or long measurements
   ROUNDS=n         every line is measured n times per variant
@@ -17,6 +18,7 @@ and each round begins with another one. What is reported are medians of the
 ratios to stock SQLite in the same round, so that a drift of the machine meets
 both sides. The result is stored after each line: nothing is lost by a stop.
 """
+import contextlib
 import fnmatch
 import json
 import os
@@ -28,7 +30,7 @@ import sys
 import time
 
 import machine
-from plan import COLD, LIMIT, SIZES, VARIANTS, WORK
+from plan import COLD, GROUPS, SIZES, VARIANTS, WORK
 
 DEADLINE_S = 900  # of one process
 
@@ -42,23 +44,66 @@ def data_of(variant):
     return {"mmap": "stock", "pagedb+pcache": "pagedb"}.get(variant, variant)
 
 
+class Options:
+    """What the environment says; the program ends with a sentence if it is wrong."""
+
+    def __init__(self, env):
+        self.env = env
+        self.size = self.one_of("SIZE", list(SIZES), "small")
+        self.rounds = self.number("ROUNDS", int, 1, 1000,
+                                  SIZES[self.size]["rounds"])
+        self.minutes = self.number("MINUTES", float, 0, 1e6, 1e6)
+        self.read_ahead = self.number("READAHEAD", int, 0, 1 << 20, 0)
+        self.resume = self.one_of("RESUME", ["0", "1"], "0") == "1"
+        pattern = env.get("BENCH") or ""
+        self.works = [w for w in WORK if is_named(w, pattern)]
+        if not self.works:
+            sys.exit(f"bench: BENCH={pattern}: no line is named so; it is a part of "
+                     "a name in bench/sql/plan.py, a shell pattern for a whole "
+                     "name, or a group: " + ", ".join(GROUPS))
+        self.dir = os.path.abspath(env.get("BENCH_DIR") or "build/bench/data")
+        try:
+            os.makedirs(self.dir, exist_ok=True)
+        except OSError as e:
+            sys.exit(f"bench: BENCH_DIR={self.dir}: {e.strerror}; it is a directory "
+                     "to write databases to")
+
+    def one_of(self, name, allowed, otherwise):
+        value = self.env.get(name) or otherwise
+        if value not in allowed:
+            sys.exit(f"bench: {name}={value}: it is one of {', '.join(allowed)}")
+        return value
+
+    def number(self, name, kind, least, most, otherwise):
+        text = self.env.get(name)
+        if not text:
+            return otherwise
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if least <= value <= most:
+                return value
+        whole = "whole number" if kind is int else "number"
+        sys.exit(f"bench: {name}={text}: it is a {whole} from {least} to {most:.0f}")
+
+
+def is_named(work, p):
+    return (p in work.id or fnmatch.fnmatch(work.id, p) or
+            p.lower() in work.group.lower())
+
+
 class Bench:
-    def __init__(self, programs, result_path, env):
+    def __init__(self, programs, result_path, options):
         self.programs = programs
         self.result_path = result_path
-        self.size_name = env.get("SIZE") or "small"
-        if self.size_name not in SIZES:
-            sys.exit("bench: SIZE is one of " + ", ".join(SIZES))
+        self.size_name = options.size
         self.size = SIZES[self.size_name]
-        self.rounds = int(env.get("ROUNDS") or self.size["rounds"])
-        minutes = float(env.get("MINUTES") or 1e6)
-        self.until = time.monotonic() + 60 * minutes
-        self.pattern = env.get("BENCH") or ""
-        self.read_ahead = int(env.get("READAHEAD") or 0)
-        self.dir = os.path.abspath(env.get("BENCH_DIR") or "build/bench/data")
-        os.makedirs(self.dir, exist_ok=True)
+        self.rounds = options.rounds
+        self.works = options.works
+        self.until = time.monotonic() + 60 * options.minutes
+        self.read_ahead = options.read_ahead
+        self.dir = options.dir
         self.limit = machine.MemoryLimit()
-        self.result = self.load(env.get("RESUME") == "1")
+        self.result = self.load(options.resume)
 
     # ------------------------------------------------------------------ result
 
@@ -67,8 +112,11 @@ class Bench:
                     "pagedb": machine.commit(),
                     "memory_limit": self.limit.how or "none"}
         if resume and os.path.exists(self.result_path):
-            with open(self.result_path) as f:
-                old = json.load(f)
+            try:
+                with open(self.result_path) as f:
+                    old = json.load(f)
+            except (OSError, ValueError) as e:
+                sys.exit(f"bench: RESUME=1: {self.result_path} cannot be read: {e}")
             if all(old.get(k) == v for k, v in settings.items()):
                 return old
             print("bench: the stored result is of another size or version: anew")
@@ -179,11 +227,6 @@ class Bench:
 
     # ------------------------------------------------------------------ rounds
 
-    def wanted(self, work):
-        p = self.pattern
-        return (p in work.id or fnmatch.fnmatch(work.id, p) or
-                p.lower() in work.group.lower())
-
     def variants_of(self, work):
         names = [v for v in VARIANTS if v not in work.skip]
         if self.read_ahead and work.group == COLD:
@@ -205,11 +248,8 @@ class Bench:
         return told
 
     def run(self):
-        works = [w for w in WORK if self.wanted(w)]
-        if not works:
-            sys.exit(f"bench: nothing is named like {self.pattern}")
         for round_ in range(self.rounds):
-            for i, work in enumerate(works):
+            for i, work in enumerate(self.works):
                 raw = self.result["raw"].setdefault(work.id, [])
                 if len(raw) > round_:
                     continue
@@ -219,7 +259,7 @@ class Bench:
                 told = self.line(work, round_)
                 raw.append({"load": os.getloadavg()[0], "variants": told})
                 self.store()
-                self.progress(round_, i, len(works), work, told)
+                self.progress(round_, i, len(self.works), work, told)
 
     def progress(self, round_, i, n, work, told):
         words = []
@@ -273,8 +313,11 @@ def summarize(result):
 
 
 def main():
+    options = Options(os.environ)
+    if len(sys.argv) < 3:
+        return
     bench = Bench(os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]),
-                  os.environ)
+                  options)
     try:
         bench.run()
     except KeyboardInterrupt:

@@ -58,6 +58,8 @@ void small_transactions(const options *o, result *r)
   enum { WARM = 20 };
   row_writer w;
   sqlite3 *db = open_db(o);
+  if (!o->no_warm_up)
+    read_all(db);
   row_begin(&w, db, o);
   for (int i = 0; i < WARM; i++)
     row_write(&w);
