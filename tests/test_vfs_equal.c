@@ -547,8 +547,9 @@ static void test_columns_are_frozen(void **state)
       get_text(db, "SELECT group_concat(name) FROM pagedb_stats"),
       "pool_capacity_bytes,pool_used_bytes,pool_table_bytes,resident_pages,"
       "dirty_pages,hits,misses,evictions,exhausted,bounces,pages_read,"
-      "pages_written,write_calls,read_ahead_used,read_ahead_wasted,joins,syncs,"
-      "invalidations,failures_no_stamp,failures_magic,failures_version,"
+      "pages_written,write_calls,read_ahead_used,read_ahead_wasted,flushes_"
+      "behind,joins,"
+      "syncs,invalidations,failures_no_stamp,failures_magic,failures_version,"
       "failures_crc,failures_page_id,read_latency_p50_ns,read_latency_p95_ns,"
       "read_latency_p99_ns,write_latency_p50_ns,write_latency_p95_ns,"
       "write_latency_p99_ns,sync_latency_p50_ns,sync_latency_p95_ns,"

@@ -118,6 +118,23 @@ static void test_every_cut(void **state)
   survives("replace/truncate/normal/1024/plain32/direct", &how);
 }
 
+/* Pages that are written while their transaction goes on. In which order depends
+** on the threads. */
+static void test_behind(void **state)
+{
+  (void)state;
+  const effort how = {
+      .cuts = scaled(30), .singles = 3, .random = 2, .again = 10};
+  uint64_t before = atomic_load(&pagedb_globals.count.flushes_behind);
+  survives("txn/delete/full/4096/stamped/direct/behind", &how);
+  survives("txn/truncate/full/1024/plain/direct/behind/small", &how);
+  survives("blob/persist/full/4096/stamped/direct/behind", &how);
+  survives("basic/delete/full/4096/plain32/direct/behind/exclusive", &how);
+  survives("replace/delete/full/4096/stamped/direct/behind", &how);
+  survives("mix/delete/full/4096/stamped/steps=25/direct/behind", &how);
+  assert_true(atomic_load(&pagedb_globals.count.flushes_behind) > before + 20);
+}
+
 /* A few cut points of each script in each journal mode. */
 static void test_some_cuts(void **state)
 {
@@ -188,6 +205,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_disk),
       cmocka_unit_test(test_every_cut),
+      cmocka_unit_test(test_behind),
       cmocka_unit_test(test_some_cuts),
       cmocka_unit_test(test_control_lying_disk),
       cmocka_unit_test(test_control_rules),

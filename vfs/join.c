@@ -333,12 +333,6 @@ static int page1_now(conn *c, uint8_t *head, size_t *got)
   return io_header(c->file, head, got);
 }
 
-static int flush(conn *c)
-{
-  pagedb_owner *o = atomic_load(&c->file->owner);
-  return o == NULL ? PAGEDB_OK : pagedb_flush(c->session, o);
-}
-
 /* The new state of the file after a join that went well. */
 static void settled(shared *s, const header *h)
 {
@@ -361,7 +355,7 @@ static int join_sure(conn *c, const header *h)
                      durable_end(t->start_count, t->start_bytes, t->start_size),
                      h->count, &t->written, 0, t->lsn, &filled);
   if (err == PAGEDB_OK)
-    err = flush(c);
+    err = behind_flush(c);
   /* sqlite3_backup may have given a plain file another page size. */
   pthread_mutex_lock(&s->lock);
   if (err == PAGEDB_OK)
@@ -415,7 +409,7 @@ static int stamp_all(conn *c, const uint8_t *head, const header *h,
   atomic_store(&s->out, all || t->foreign ? OUT_RAW : OUT_STAMP);
   t->guard_later =
       !t->start_stamped && t->start_bytes > 0 && RULE_IS_ON(RULE_GUARD);
-  int err = flush(c);
+  int err = behind_flush(c);
   pthread_mutex_lock(&s->lock);
   if (err == PAGEDB_OK)
     err = shared_set_page_size(s, h->page_size);
@@ -476,7 +470,7 @@ static int leave_plain(conn *c, const header *h)
   shared *s = c->file;
   txn *t = &s->txn;
   atomic_store(&s->out, OUT_RAW);
-  int err = flush(c);
+  int err = behind_flush(c);
   if (err != PAGEDB_OK || !t->start_stamped || t->end == 0)
     return err;
   t->unguard_later = t->kind == TXN_FORWARD && h->valid &&
@@ -567,7 +561,7 @@ int txn_join(conn *c)
     c->overwrite = 0;
   t->joined = 1;
   t->unjoined = 0;
-  t->since_flush = 0;
+  t->since_flush = t->in_order = 0;
   /* What a playback restored is done; writes after it are a new transaction. */
   if (t->kind == TXN_PLAYBACK)
     txn_committed(c);

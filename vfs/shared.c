@@ -22,6 +22,7 @@
 
 globals pagedb_globals = {.lock = RANKED_MUTEX_INITIALIZER,
                           .lock_byte = PAGEDB_LOCK_BYTE,
+                          .behind_bytes = BEHIND_BYTES,
                           .clock = os_wallclock_us};
 
 /* -------------------------------------------------------------------- pool */
@@ -506,6 +507,7 @@ void shared_detach(conn *c)
 {
   shared *s = c->file;
   ahead_close(c);
+  behind_close(c);
   if (s != NULL) {
     pthread_mutex_lock(&pagedb_globals.lock);
     conns_remove(s, c);

@@ -13,6 +13,7 @@
 **   read.c      xRead, xFetch
 **   readahead.c pages that a scan will want, read before it asks
 **   write.c     xWrite, xTruncate, xSync: the write transaction and its join
+**   behind.c    pages that go out while the transaction goes on
 **   join.c      what happens at the join: which pages get stamps
 **   checkpoint.c  writes of a WAL checkpoint; the observer of WAL files
 **   control.c   xFileControl, PRAGMAs
@@ -62,6 +63,7 @@ SQLITE_EXTENSION_INIT3
 typedef struct conn conn;
 typedef struct shared shared;
 typedef struct handle handle;
+typedef struct behind behind;
 
 /* --------------------------------------------------------------- the header */
 
@@ -140,6 +142,8 @@ typedef struct txn {
   uint8_t start_head[HEADER_BYTES];
   uint64_t end;         /* bytes: where the file ends once all is written */
   uint64_t since_flush; /* bytes taken in since the last early flush */
+  uint64_t in_order;    /* the same: those that came in the file's order */
+  uint64_t at;          /* where the last one ended */
   uint64_t lsn;
   uint32_t unit;  /* bytes for which a member of the bitmaps stands */
   bitmap written; /* by this transaction */
@@ -174,6 +178,9 @@ typedef struct fate {
 
 /* Counts of writes to pages, by page number modulo this. */
 enum { CHANGE_COUNTS = 1024 };
+
+/* globals.behind_bytes, but in tests. */
+enum { BEHIND_BYTES = 4 << 20 };
 
 /* The last pages that a connection asked for; every how many it is looked into
 ** whether it scans. */
@@ -288,6 +295,7 @@ struct conn {
   int lines;             /* a scan reads what is on its pages */
   uint64_t sampled;      /* when that was looked into, ns */
   struct ahead *ahead;   /* readahead.c; NULL: nothing yet */
+  behind *behind;        /* behind.c; NULL: nothing yet */
   unsigned char *bounce; /* 64 KiB, aligned, made when needed */
   uint8_t head[HEADER_BYTES];
   unsigned head_bytes;
@@ -311,6 +319,7 @@ typedef struct counters {
   _Atomic uint64_t write_calls;
   _Atomic uint64_t syncs;
   _Atomic uint64_t joins;
+  _Atomic uint64_t flushes_behind; /* while SQLite went on */
   _Atomic uint64_t invalidations;
   _Atomic uint64_t bounces; /* reads and writes around a full pool */
   _Atomic uint64_t failures[FAULT_KINDS]; /* verification, by pagedb_err */
@@ -352,9 +361,10 @@ typedef struct globals {
   uint64_t (*clock)(void);     /* wall clock, microseconds */
   void (*progress)(unsigned long long done,
                    unsigned long long all); /* pages; may be NULL */
-  unsigned rules_off;                       /* tests */
-  void (*after_wal_read_lock)(void);        /* tests */
-  int slow_reads;                           /* tests */
+  uint64_t behind_bytes; /* in order, that begin a write behind; tests */
+  unsigned rules_off;    /* tests */
+  void (*after_wal_read_lock)(void); /* tests */
+  int slow_reads;                    /* tests */
 } globals;
 
 extern globals pagedb_globals;
@@ -611,6 +621,19 @@ int write_settle(conn *c, uint64_t off, uint64_t n);
 void frame_refresh(conn *c, uint64_t id, const void *page, uint64_t lsn);
 /* Bytes [off, off+n) through the system's cache, around the pool. */
 int write_through(conn *c, const void *buf, uint64_t n, uint64_t off);
+
+/* --------------------------------------------------------------- behind.c */
+
+/* Begin to write what is dirty of the file, and return. 0: not now. By the
+** writer, like all of these. */
+int behind_start(conn *c);
+/* Nothing is under way afterwards. */
+void behind_wait(conn *c);
+/* 1 if something could not be written, from its end until behind_flush. */
+int behind_failed(conn *c);
+/* Write all that is dirty; nothing is under way afterwards. */
+int behind_flush(conn *c);
+void behind_close(conn *c);
 
 /* ---------------------------------------------------------------- join.c */
 

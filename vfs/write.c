@@ -16,6 +16,9 @@
 ** off, and the file's former length; after it nobody counts them. A page that the
 ** pool has no room for goes to disk at once, as an early flush would.
 **
+** Early flushes: pages that come in the file's order are written while SQLite goes
+** on (behind.c), and all that is dirty when it has become much.
+**
 ** What is never joined is never written: pages that are dirty when EXCLUSIVE is
 ** given up are abandoned (txn_abandon), because another process may already be
 ** playing the journal back.
@@ -80,6 +83,7 @@ static int vacuum_goes_on(const conn *c)
 
 static void txn_end(shared *s)
 {
+  behind_wait(atomic_load(&s->writer));
   shared_past_lsn(s, s->txn.lsn);
   pthread_mutex_lock(&s->bits_lock);
   bitmap_clear(&s->txn.written);
@@ -146,6 +150,7 @@ void txn_overwrite(conn *c)
   shared *s = c->file;
   c->overwrite = 1;
   if (atomic_load(&s->writer) == c) {
+    behind_wait(c);
     atomic_store(&s->unsure, 1);
     atomic_store(&s->out, OUT_RAW);
   }
@@ -236,7 +241,7 @@ void txn_abandon(conn *c)
     return;
   /* Also what was joined: nobody said COMMIT_PHASETWO, so the journal may be
   ** hot, and another process's next commit can have our 16 bytes. Writes
-  ** under way are waited for. */
+  ** under way are waited for, and txn_end waits for who makes them. */
   if (RULE_IS_ON(RULE_ABANDON)) {
     state_forget(s);
     shared_invalidate(s);
@@ -290,6 +295,7 @@ static void note_written(shared *s, uint64_t off, uint64_t n, int raw)
 int write_through(conn *c, const void *buf, uint64_t n, uint64_t off)
 {
   shared *s = c->file;
+  behind_wait(c);
   int err = write_settle(c, off, n);
   if (err != PAGEDB_OK)
     return err;
@@ -336,6 +342,7 @@ static int write_around(conn *c, uint64_t id, const void *buf)
   void *page = conn_bounce(c);
   if (page == NULL)
     return PAGEDB_ENOMEM;
+  behind_wait(c);
   atomic_fetch_add(&pagedb_globals.count.bounces, 1);
   memcpy(page, buf, atomic_load(&s->page_size));
   return pages_write_one(s, id, page, s->txn.lsn,
@@ -414,16 +421,27 @@ static int begin_replacing(conn *c)
   return rc;
 }
 
+/* Pages that lie so near behind one another come in the file's order. */
+enum { NEAR_BYTES = 1 << 20 };
+
 /* Much that is dirty is written early: the journal is safe by now, and the join
-** has less to do. */
-static int write_early(conn *c, uint64_t n)
+** has less to do. SQLite goes on meanwhile, but where the pool would fill. */
+static int write_early(conn *c, uint64_t off, uint64_t n)
 {
   txn *t = &c->file->txn;
   t->since_flush += n;
-  if (t->since_flush <= atomic_load(&pagedb_globals.pool_quarter))
+  if (off >= t->at && off - t->at < NEAR_BYTES)
+    t->in_order += n;
+  t->at = off + n;
+  if (t->in_order >= pagedb_globals.behind_bytes && behind_start(c)) {
+    t->in_order = t->since_flush = 0;
     return PAGEDB_OK;
-  t->since_flush = 0;
-  return pagedb_flush(c->session, atomic_load(&c->file->owner));
+  }
+  if (t->since_flush <= atomic_load(&pagedb_globals.pool_quarter) &&
+      !behind_failed(c))
+    return PAGEDB_OK;
+  t->in_order = t->since_flush = 0;
+  return behind_flush(c);
 }
 
 /*
@@ -431,7 +449,7 @@ static int write_early(conn *c, uint64_t n)
 ** transaction began. If the join changed what the file is (VACUUM), the old
 ** geometry is back, and nothing is certain until the next join.
 */
-static int back_to_the_start(const conn *c)
+static int back_to_the_start(conn *c)
 {
   shared *s = c->file;
   txn *t = &s->txn;
@@ -450,6 +468,7 @@ static int back_to_the_start(const conn *c)
   if (atomic_load(&s->page_size) == t->start_size &&
       atomic_load(&s->stamped) == t->start_stamped && !c->overwrite)
     return PAGEDB_OK;
+  behind_wait(c);
   pthread_mutex_lock(&s->lock);
   err = shared_set_page_size(s, t->start_size);
   atomic_store(&s->stamped, t->start_stamped);
@@ -480,7 +499,7 @@ static int write_any(conn *c, const void *buf, uint64_t n, uint64_t off)
     return err;
   if (off + n > t->end)
     t->end = off + n;
-  return write_early(c, n);
+  return write_early(c, off, n);
 }
 
 int x_write(sqlite3_file *f, const void *buf, int n, sqlite3_int64 off)
@@ -539,6 +558,7 @@ int x_truncate(sqlite3_file *f, sqlite3_int64 bytes)
   if (conn_is_inherited(c))
     return SQLITE_MISUSE;
   c->fresh = 0;
+  behind_wait(c);
   int err = forget_behind(c, (uint64_t)bytes);
   if (err != PAGEDB_OK)
     return shared_report(s, err, SQLITE_IOERR_TRUNCATE);

@@ -30,6 +30,7 @@ static const struct {
     {"roomy", offsetof(spec, roomy)},
     {"stock", offsetof(spec, stock)},
     {"direct", offsetof(spec, direct)},
+    {"behind", offsetof(spec, behind)},
 };
 enum { SWITCHES = sizeof switches / sizeof switches[0] };
 
@@ -127,6 +128,7 @@ spec spec_random(uint64_t *seed)
   s.small = random_below(seed, 3) == 0;
   s.roomy = random_below(seed, 3) == 0;
   s.direct = random_below(seed, 2) == 0;
+  s.behind = s.direct && random_below(seed, 2) == 0;
   s.steps = 5 + (unsigned)random_below(seed, 30);
   s.seed = random_below(seed, 1000000000);
   return s;

@@ -61,6 +61,7 @@ typedef struct spec {
   int roomy;     /* SQLite's own cache holds all: nothing spills */
   int stock;     /* without page-db: what SQLite itself survives */
   int direct;    /* real files, Direct I/O, and a record of their calls */
+  int behind;    /* every few pages are written while SQLite goes on */
   unsigned steps;
   uint64_t seed;
 } spec;

@@ -701,6 +701,7 @@ static void same_again(const spec *s)
   sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)(s->seed | 1), NULL);
   clock_us = (uint64_t)1 << 50;
   pagedb_globals.clock = tick;
+  pagedb_globals.behind_bytes = s->behind ? s->page_size : BEHIND_BYTES;
 }
 
 static int begin(world *w)
