@@ -540,30 +540,6 @@ static int begin(world *w, const play *p)
   return tell_states(w, p);
 }
 
-/* Whether the log has all that was done: the files are what it makes. */
-static int log_is_whole(world *w)
-{
-  simdisk *real = trace_read(place);
-  unsigned files = 0;
-  int same = 1;
-  for (unsigned i = 0; i < simdisk_names(real) && same; i++) {
-    size_t n, m = 0;
-    int f = simdisk_find(w->disk, simdisk_name(real, i));
-    const unsigned char *a = simdisk_bytes(real, i, &n), *b = NULL;
-    if (f >= 0)
-      b = simdisk_bytes(w->disk, (unsigned)f, &m);
-    same = f >= 0 && n == m && (n == 0 || memcmp(a, b, n) == 0);
-    if (!same)
-      went_wrong(w, "%s is not what the log makes of it",
-                 simdisk_name(real, i));
-    files++;
-  }
-  for (unsigned i = 0; i < simdisk_names(w->disk); i++)
-    files -= simdisk_entry(w->disk, i) >= 0;
-  simdisk_free(real);
-  return same && (files == 0 || went_wrong(w, "the log has other files"));
-}
-
 int play_from_log(world *w, const char *log)
 {
   size_t n;
@@ -574,6 +550,8 @@ int play_from_log(world *w, const char *log)
   w->disk = trace_replay(log);
   if (w->disk == NULL)
     return went_wrong(w, "cannot read %s", log);
+  if (trace_missed() != NULL)
+    return went_wrong(w, "%s", trace_missed());
   const disk_op *op = simdisk_log(w->disk, &n);
   for (size_t i = 0; i < n && states < MOST_STATES; i++)
     if (op[i].kind == OP_MARK &&
@@ -590,7 +568,10 @@ static int record(world *w, const play *p)
   *w = (world){0};
   int good = begin(w, p) && perform(w, p) && play_from_log(w, log_path);
   w->spec.seed = p->seed;
-  return good && log_is_whole(w);
+  if (!good)
+    return 0;
+  trace_compare(w->disk, place);
+  return trace_missed() == NULL || went_wrong(w, "%s", trace_missed());
 }
 
 /* ------------------------------------------------------ the command once more */
