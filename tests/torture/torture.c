@@ -113,6 +113,8 @@ static void on_mark(follower *f, const disk_op *op)
     break;
   case MARK_PLAIN:
   case MARK_STAMPED:
+  case MARK_SYNC:
+  case MARK_STRICT:
     break;
   }
 }

@@ -486,12 +486,24 @@ simdisk *trace_read(const char *where)
   return reading.disk;
 }
 
-/* Names of a disk's files. */
+/* A file in a folder that a cut lost is not there. */
+static int is_reachable(const simdisk *d, unsigned i)
+{
+  char folder[NAME_MOST];
+  snprintf(folder, sizeof folder, "%s", simdisk_name(d, i));
+  char *end = strchr(folder, FOLDER);
+  if (end != NULL)
+    end[1] = 0;
+  return simdisk_entry(d, i) >= 0 &&
+         (end == NULL || simdisk_find(d, folder) >= 0);
+}
+
+/* Files of a disk that a directory has, too. */
 static unsigned entries_of(const simdisk *d)
 {
   unsigned n = 0;
   for (unsigned i = 0; i < simdisk_names(d); i++)
-    n += simdisk_entry(d, i) >= 0;
+    n += (unsigned)is_reachable(d, i);
   return n;
 }
 
