@@ -699,6 +699,9 @@ static void test_pragmas(void **state)
       "pagedb_stamp=now",        "pagedb_unstamp=now"};
   for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
     assert_int_equal(try_run(db, "PRAGMA %s", refused[i]), SQLITE_ERROR);
+  try_run(db, "PRAGMA pagedb_verify=maybe");
+  assert_string_equal(sqlite3_errmsg(db),
+                      "pagedb_verify is on or off, not 'maybe'");
   static const struct {
     const char *text;
     int64_t bytes;
