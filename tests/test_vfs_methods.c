@@ -711,6 +711,10 @@ static void test_pragmas(void **state)
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
     assert_true(get_int(db, "PRAGMA pagedb_pool_size='%s'", sizes[i].text) ==
                 sizes[i].bytes);
+  char stamped[60];
+  snprintf(stamped, sizeof stamped, "stamped already; pages: %d",
+           (int)get_int(db, "PRAGMA page_count"));
+  assert_string_equal(get_text(db, "PRAGMA pagedb_stamp"), stamped);
   assert_true(get_int(db, "PRAGMA pagedb_lsn") > 0);
   assert_string_equal(get_text(db, "SELECT pagedb_version()"), PAGEDB_VERSION);
   assert_int_equal(try_run(db, "SELECT pagedb_version(1)"), SQLITE_ERROR);
