@@ -544,6 +544,9 @@ static void test_cut_in_front_of_a_pin(void **state)
   assert_int_equal(c->base.pMethods->xUnfetch(&c->base, 50 * SIZE, pinned),
                    SQLITE_OK);
   join(c);
+  assert_int_equal(c->base.pMethods->xFetch(&c->base, 50 * SIZE, SIZE, &pinned),
+                   SQLITE_OK);
+  assert_null(pinned);
   file_read_at(path, 5 * SIZE, now, SIZE);
   assert_memory_equal(now, page, SIZE - RECORD);
   unlock(c);

@@ -653,6 +653,11 @@ static void test_tables(void **state)
     assert_int_equal(
         steps(db, "SELECT * FROM pagedb_stats WHERE name GLOB '*_latency_*'"),
         9);
+    /* One cursor that begins twice gives back what it began with. */
+    steps(db, "SELECT * FROM (VALUES(1),(2)) CROSS JOIN pagedb_pages('main')");
+    sqlite3_int64 taken = sqlite3_memory_used();
+    steps(db, "SELECT * FROM (VALUES(1),(2)) CROSS JOIN pagedb_pages('main')");
+    assert_true(sqlite3_memory_used() <= taken);
     /* Not a name: nothing, or an error that says so. */
     assert_int_equal(steps(db, "SELECT * FROM pagedb_pages('nobody')"), -1);
     assert_non_null(strstr(sqlite3_errmsg(db), "nobody"));
