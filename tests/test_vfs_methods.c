@@ -671,6 +671,13 @@ static void test_tables(void **state)
                                "WHERE p.schema=n.s"),
                      (int)get_int(db, "PRAGMA page_count"));
     run(db, "DETACH \"o\"\"ther\"");
+    /* The schema's own pages, however many it has, are no pages of its tables. */
+    for (int k = 0; k < 150; k++)
+      run(db, "CREATE TABLE many%d(one, two, three, four, five)", k);
+    run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+    assert_int_equal(steps(db, "SELECT * FROM pagedb_pages WHERE object GLOB "
+                               "'table many*'"),
+                     150);
     /* They take no memory that they do not give back. */
     sqlite3_int64 used = 0;
     for (int k = 0; k < 40; k++) {
