@@ -63,6 +63,7 @@ typedef int (*sync_call)(int);
 typedef int (*name_call)(const char *);
 typedef int (*mkdir_call)(const char *, mode_t);
 typedef int (*fcntl_call)(int, int, ...);
+typedef int (*open_call)(const char *, int, ...);
 
 ssize_t write(int fd, const void *buf, size_t n)
 {
@@ -78,6 +79,11 @@ ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t off)
   return next(fd, buf, n, off);
 }
 
+ssize_t pwrite(int fd, const void *buf, size_t n, off_t off)
+{
+  return pwrite64(fd, buf, n, off);
+}
+
 ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t off)
 {
   NEXT(pwritev_call, pwritev)
@@ -90,6 +96,38 @@ int ftruncate64(int fd, off64_t bytes)
   NEXT(ftruncate_call, ftruncate64)
   event(0);
   return next(fd, bytes);
+}
+
+int ftruncate(int fd, off_t bytes)
+{
+  return ftruncate64(fd, bytes);
+}
+
+/* A file that may be made. */
+int open64(const char *name, int flags, ...)
+{
+  NEXT(open_call, open64)
+  mode_t mode = 0;
+  if ((flags & O_CREAT) != 0) {
+    va_list args;
+    va_start(args, flags);
+    mode = va_arg(args, mode_t);
+    va_end(args);
+    event(0);
+  }
+  return next(name, flags, mode);
+}
+
+int open(const char *name, int flags, ...)
+{
+  mode_t mode = 0;
+  if ((flags & O_CREAT) != 0) {
+    va_list args;
+    va_start(args, flags);
+    mode = va_arg(args, mode_t);
+    va_end(args);
+  }
+  return open64(name, flags, mode);
 }
 
 int fdatasync(int fd)

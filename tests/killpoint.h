@@ -2,8 +2,8 @@
 ** killpoint.h - stop a process before its nth call that changes a file or a lock.
 **
 ** The program's own write, pwrite, pwritev, ftruncate, fsync, fdatasync, unlink,
-** mkdir, rmdir and fcntl stand before libc's, for SQLite and for page-db: each call
-** is one event. Only a process that was armed counts; the board is in memory that it
+** mkdir, rmdir, fcntl and open (of a file that may be made) stand before libc's, for
+** SQLite and for page-db: each call is one event. Only a process that was armed counts; the board is in memory that it
 ** shares with who forked it. Preloaded into another program (killpoint.so), the
 ** same calls stand before libc's there, and PAGEDB_KILL_AT=n kills it.
 */

@@ -272,6 +272,14 @@ static void test_open_fails(void **state)
   on_fstatfs = (plan){.fail = EIO, .times = 1};
   expect(os_make_direct(f, &geo), PAGEDB_EDIRECT);
   assert_int_equal(geo.direct, 0);
+  assert_int_equal(geo.offset_align, 1);
+  assert_int_equal(geo.memory_align, 1);
+  assert_int_equal(fcntl(os_file_fd(f), F_GETFL) & O_DIRECT, 0);
+  if (os_make_direct(f, &geo) == PAGEDB_OK) {
+    assert_int_not_equal(fcntl(os_file_fd(f), F_GETFL) & O_DIRECT, 0);
+    os_undirect(f);
+    assert_int_equal(fcntl(os_file_fd(f), F_GETFL) & O_DIRECT, 0);
+  }
   os_close(f);
   remove(path);
 }

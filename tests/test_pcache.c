@@ -438,9 +438,11 @@ static void test_nobody_starves(void **state)
   const unsigned share[3] = {192, 48, 12};
   for (unsigned i = 0; i < 3; i++) {
     unsigned key = 1;
+    uint64_t misses = stats().private_misses;
     greedy[i] = cache_new(1, 100000);
     while (m->xFetch(greedy[i], key, 1) != NULL)
       key++;
+    assert_int_equal(stats().private_misses - misses, key - 1);
     assert_in_range(key - 1, share[i] - 2, share[i]);
     for (unsigned more = 0; more < 200; more++)
       make(greedy[i], key + more, more);

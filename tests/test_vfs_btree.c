@@ -301,6 +301,22 @@ static void test_cells(void **state)
   assert_int_equal(count(map, PAGE_TABLE_LEAF), leaves - 1);
   page_map_free(map);
 
+  /* A row's number is no payload: it leads to no overflow page. Of 2071 bytes 39
+  ** would stand here. */
+  m = was;
+  uint8_t *page = page_at(&m, inner);
+  uint32_t lost = get_be32(first_cell(&was, inner, 14));
+  memcpy(page + 100, first_cell(&was, inner, 12), 4);
+  memset(page + 104, 0, 200);
+  memcpy(page + 3, "\0\1", 2); /* one cell, at 100 */
+  memcpy(page + 12, "\0\144", 2);
+  memcpy(page + 104, "\x90\x17", 2);
+  put_be32(page + 107 + 39, lost);
+  map = map_of(&m);
+  assert_sane(map, &m);
+  assert_int_equal(map->kind[lost - 1], PAGE_UNKNOWN);
+  page_map_free(map);
+
   /* A payload, a row's number, and more columns than a row of the schema has, of
   ** nine bytes each. */
   for (unsigned at = 0; at < 3; at++) {
@@ -316,7 +332,7 @@ static void test_cells(void **state)
   static const uint8_t types[] = {9, 6, 8};
   for (size_t i = 0; i < sizeof types; i++) {
     m = was;
-    uint8_t *page = m.bytes, *cell = page + get_be16(page + 108);
+    uint8_t *cell = m.bytes + get_be16(m.bytes + 108);
     assert_int_equal(cell[0] < 0x80 && cell[1] < 0x80, 1);
     cell[6] = types[i]; /* length, row, header's length, three columns before */
     map = map_of(&m);

@@ -45,6 +45,26 @@ static void test_two_processes(void **state)
   survives("writers/wal/1024/stamped", 25, 0);
   survives("writers/wal/4096/plain/stock", 20, 0);
   survives("checkpoint/wal/4096/stamped", 25, 0);
+  survives("writers/wal/4096/stamped/normal/strict", 20, 0);
+  survives("writers/delete/1024/stamped/extra/strict", 20, 0);
+  survives("writers/delete/4096/stamped/normal", 15, 0);
+}
+
+/* A process is killed; while its heir recovers, and after, the power is cut. */
+static void test_killed(void **state)
+{
+  (void)state;
+  uint64_t seed = test_seed("kill and cut", 5);
+  static const char *const lines[] = {
+      "killed/delete/4096/stamped", "killed/wal/4096/stamped",
+      "killed/delete/1024/plain/stock", "killed/wal/1024/stamped/normal",
+      "killed/delete/512/stamped/extra/strict"};
+  for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+    char line[120];
+    snprintf(line, sizeof line, "%s/seed=%u", lines[i],
+             (unsigned)random_below(&seed, 1000000) + 1);
+    survives(line, 20, 0);
+  }
   print_message("%u plays, %u cut points, %u images\n", (unsigned)all.runs,
                 (unsigned)all.cuts, (unsigned)all.examined);
 }
@@ -68,12 +88,19 @@ static void test_controls(void **state)
   char line[100];
   must_fail("convert/wal/4096/plain", 1);
   must_fail("writers/wal/4096/stamped", 1);
+  must_fail("killed/delete/4096/stamped", 1);
+  /* What a weaker synchronous loses is seen. */
+  must_fail("writers/wal/4096/stamped/normal/boast", 0);
+  must_fail("writers/delete/4096/stamped/full/boast", 0);
   if (scaled(5) < 5)
     return;
   must_fail("convert/delete/4096/plain", 1);
   must_fail("unstamp/delete/4096/stamped", 1);
   must_fail("writers/delete/4096/stamped", 1);
   must_fail("checkpoint/wal/4096/stamped", 1);
+  must_fail("killed/wal/4096/stamped", 1);
+  must_fail("killed/wal/4096/stamped/normal/boast", 0);
+  must_fail("killed/delete/4096/stamped/full/boast", 0);
   snprintf(line, sizeof line, "convert/wal/4096/plain/rules-off=%d",
            RULE_STAMPS);
   must_fail(line, 0);
@@ -87,6 +114,7 @@ int main(int argc, char **argv)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_command),
       cmocka_unit_test(test_two_processes),
+      cmocka_unit_test(test_killed),
       cmocka_unit_test(test_controls),
   };
   int player = play_player(argc, argv);

@@ -465,39 +465,59 @@ static void test_replacement_seen_late(void **state)
   free(now);
 }
 
-/* The same by a backup. Only the last page has a foreign tail: until that is met
-** nothing else has got a stamp. */
+/* A database that keeps 32 bytes free, of which only the last page uses them. */
+static void make_foreign(const char *source, int size)
+{
+  int reserve = RECORD;
+  db_remove(source);
+  sqlite3 *db = db_open(source, "unix");
+  sqlite3_file_control(db, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserve);
+  run(db,
+      "PRAGMA page_size=%d; CREATE TABLE z(x); INSERT INTO z "
+      "VALUES(randomblob(500000))",
+      size);
+  db_close(db);
+  file_write_at(source, file_bytes_of(source) - RECORD, "f", 1);
+}
+
+/* Plain, and nothing has got a stamp. */
+static void assert_is_copy(const char *path, const char *source)
+{
+  size_t n = 0, got = 0;
+  unsigned char *was = read_whole(source, &n), *now = read_whole(path, &got);
+  assert_int_equal(got, n);
+  assert_int_equal(now[GUARD_AT], 1);
+  /* Page 1 has another change counter. */
+  assert_memory_equal(now + HEADER_BYTES, was + HEADER_BYTES, n - HEADER_BYTES);
+  free(was);
+  free(now);
+}
+
+/* The same by a backup, over a stamped file, a plain one, and none. Only the last page
+** has a foreign tail: until that is met nothing else has got a stamp. */
 static void test_backup_of_a_foreign_tail(void **state)
 {
   (void)state;
   const char *path = db_path("tails.db"), *source = db_path("tails-from.db");
-  for (int size = 512; size <= SIZE; size *= 8) {
-    int reserve = RECORD;
-    size_t n = 0, got = 0;
-    db_remove(source);
-    sqlite3 *from = db_open(source, "unix");
-    sqlite3_file_control(from, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserve);
-    run(from,
-        "PRAGMA page_size=%d; CREATE TABLE z(x); INSERT INTO z "
-        "VALUES(randomblob(500000))",
-        size);
-    db_close(from);
-    file_write_at(source, file_bytes_of(source) - RECORD, "f", 1);
-    from = db_open(source, "unix");
-    sqlite3 *to = make(path, "DELETE");
+  for (int i = 0; i < 6; i++) {
+    make_foreign(source, i % 2 == 0 ? 512 : SIZE);
+    sqlite3 *from = db_open(source, "unix"), *to;
+    if (i / 2 == 0) {
+      to = make(path, "DELETE");
+    } else if (i / 2 == 1) {
+      to = make_with(path, "pagedb&pagedb_stamp=off", "DELETE");
+      db_close(to);
+      to = db_open(path, "pagedb");
+    } else {
+      db_remove(path);
+      to = db_open(path, "pagedb");
+    }
     sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
     assert_int_equal(sqlite3_backup_step(b, -1), SQLITE_DONE);
     assert_int_equal(sqlite3_backup_finish(b), SQLITE_OK);
     db_close(to);
     db_close(from);
-    unsigned char *was = read_whole(source, &n), *now = read_whole(path, &got);
-    assert_int_equal(got, n);
-    assert_int_equal(now[GUARD_AT], 1);
-    /* Page 1 has another change counter. */
-    assert_memory_equal(now + HEADER_BYTES, was + HEADER_BYTES,
-                        n - HEADER_BYTES);
-    free(was);
-    free(now);
+    assert_is_copy(path, source);
   }
 }
 
@@ -524,6 +544,9 @@ static void test_cut_in_front_of_a_pin(void **state)
   assert_int_equal(c->base.pMethods->xUnfetch(&c->base, 50 * SIZE, pinned),
                    SQLITE_OK);
   join(c);
+  assert_int_equal(c->base.pMethods->xFetch(&c->base, 50 * SIZE, SIZE, &pinned),
+                   SQLITE_OK);
+  assert_null(pinned);
   file_read_at(path, 5 * SIZE, now, SIZE);
   assert_memory_equal(now, page, SIZE - RECORD);
   unlock(c);

@@ -653,6 +653,11 @@ static void test_tables(void **state)
     assert_int_equal(
         steps(db, "SELECT * FROM pagedb_stats WHERE name GLOB '*_latency_*'"),
         9);
+    /* One cursor that begins twice gives back what it began with. */
+    steps(db, "SELECT * FROM (VALUES(1),(2)) CROSS JOIN pagedb_pages('main')");
+    sqlite3_int64 taken = sqlite3_memory_used();
+    steps(db, "SELECT * FROM (VALUES(1),(2)) CROSS JOIN pagedb_pages('main')");
+    assert_true(sqlite3_memory_used() <= taken);
     /* Not a name: nothing, or an error that says so. */
     assert_int_equal(steps(db, "SELECT * FROM pagedb_pages('nobody')"), -1);
     assert_non_null(strstr(sqlite3_errmsg(db), "nobody"));
@@ -666,6 +671,13 @@ static void test_tables(void **state)
                                "WHERE p.schema=n.s"),
                      (int)get_int(db, "PRAGMA page_count"));
     run(db, "DETACH \"o\"\"ther\"");
+    /* The schema's own pages, however many it has, are no pages of its tables. */
+    for (int k = 0; k < 150; k++)
+      run(db, "CREATE TABLE many%d(one, two, three, four, five)", k);
+    run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+    assert_int_equal(steps(db, "SELECT * FROM pagedb_pages WHERE object GLOB "
+                               "'table many*'"),
+                     150);
     /* They take no memory that they do not give back. */
     sqlite3_int64 used = 0;
     for (int k = 0; k < 40; k++) {
@@ -699,6 +711,9 @@ static void test_pragmas(void **state)
       "pagedb_stamp=now",        "pagedb_unstamp=now"};
   for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
     assert_int_equal(try_run(db, "PRAGMA %s", refused[i]), SQLITE_ERROR);
+  try_run(db, "PRAGMA pagedb_verify=maybe");
+  assert_string_equal(sqlite3_errmsg(db),
+                      "pagedb_verify is on or off, not 'maybe'");
   static const struct {
     const char *text;
     int64_t bytes;
@@ -708,6 +723,10 @@ static void test_pragmas(void **state)
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
     assert_true(get_int(db, "PRAGMA pagedb_pool_size='%s'", sizes[i].text) ==
                 sizes[i].bytes);
+  char stamped[60];
+  snprintf(stamped, sizeof stamped, "stamped already; pages: %d",
+           (int)get_int(db, "PRAGMA page_count"));
+  assert_string_equal(get_text(db, "PRAGMA pagedb_stamp"), stamped);
   assert_true(get_int(db, "PRAGMA pagedb_lsn") > 0);
   assert_string_equal(get_text(db, "SELECT pagedb_version()"), PAGEDB_VERSION);
   assert_int_equal(try_run(db, "SELECT pagedb_version(1)"), SQLITE_ERROR);

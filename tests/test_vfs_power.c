@@ -6,13 +6,19 @@
 ** tests/torture/README.md says how it works. A failure prints the line that
 ** repeats it.
 */
+#define _GNU_SOURCE
 #define SQLITE_CORE 1
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "../vfs/vfs_int.h"
 #include "torture/cut.h"
 #include "torture/torture.h"
+#include "torture/trace.h"
 #include "util.h"
 
 /* ---------------------------------------------------------------- the disk */
@@ -82,6 +88,209 @@ static void test_disk(void **state)
     simdisk_free(image);
   }
   assert_true(old > 0 && new > 0);
+  simdisk_free(d);
+}
+
+/* A byte of a file in an image; -1: it has none there, or does not exist. */
+static int byte_at(const simdisk *d, const char *name, size_t at)
+{
+  size_t n;
+  int f = simdisk_find(d, name);
+  const unsigned char *p = f < 0 ? NULL : simdisk_bytes(d, (unsigned)f, &n);
+  return p == NULL || at >= n ? -1 : p[at];
+}
+
+/* Which of four changes the images of many seeds have: a set of sets. */
+static unsigned outcomes(const simdisk *d, unsigned rules, cut_kind kind,
+                         unsigned (*kept)(const simdisk *))
+{
+  unsigned seen = 0;
+  for (uint64_t seed = 1; seed <= 600; seed++) {
+    simdisk *image = after(d, rules, (cut){.kind = kind, .seed = seed * 977});
+    seen |= 1u << kept(image);
+    simdisk_free(image);
+  }
+  return seen;
+}
+
+static unsigned kept_changes(const simdisk *d)
+{
+  return (unsigned)(simdisk_find(d, "new") >= 0) |
+         (unsigned)(simdisk_find(d, "old") < 0) << 1 |
+         (unsigned)(byte_at(d, "f", 0) == 'x') << 2 |
+         (unsigned)(byte_at(d, "f", 512) == 'x') << 3;
+}
+
+static unsigned kept_in_order(const simdisk *d)
+{
+  return (unsigned)(byte_at(d, "f-journal", 0) == 'x') |
+         (unsigned)(byte_at(d, "f-journal", 512) == 'x') << 1;
+}
+
+static unsigned pieces_of_one(const simdisk *d)
+{
+  return (unsigned)(byte_at(d, "f", 511) == 'x') |
+         (unsigned)(byte_at(d, "f", 512) == 'x') << 1 |
+         (unsigned)(byte_at(d, "f", 1099) == 'x') << 2;
+}
+
+/* How long the file is, by truncates to 1024 and then to 512. */
+static unsigned truncated(const simdisk *d)
+{
+  return (unsigned)(bytes_of(d, "f") / 512);
+}
+
+/* What is pending is kept in any combination, but for what has an order. */
+static void test_any_subset(void **state)
+{
+  (void)state;
+  unsigned char x[1536], o[1536];
+  memset(x, 'x', sizeof x);
+  memset(o, 'o', sizeof o);
+  simdisk *d = simdisk_new();
+  unsigned f = simdisk_create(d, "f"), j = simdisk_create(d, "f-journal");
+  simdisk_create(d, "old");
+  simdisk_write(d, f, o, sizeof o, 0);
+  simdisk_write(d, j, o, sizeof o, 0);
+  simdisk_record(d);
+  simdisk_create(d, "new");
+  simdisk_delete(d, "old");
+  simdisk_write(d, f, x, 512, 0);
+  simdisk_write(d, f, x, 512, 512);
+  assert_int_equal(outcomes(d, 0, CUT_SUBSET, kept_changes), 0xffff);
+  /* A sync of the directory, or of the file, leaves the other's undecided. */
+  simdisk_sync_dir(d);
+  assert_int_equal(outcomes(d, 0, CUT_SUBSET, kept_changes),
+                   1u << 3 | 1u << 7 | 1u << 11 | 1u << 15);
+  simdisk_sync(d, f);
+  assert_int_equal(outcomes(d, 0, CUT_SUBSET, kept_changes), 1u << 15);
+
+  /* One write, torn where sectors of the file meet. */
+  simdisk_record(d);
+  simdisk_write(d, f, o, sizeof o, 0);
+  simdisk_sync(d, f);
+  simdisk_write(d, f, x, 1000, 100);
+  assert_int_equal(outcomes(d, 0, CUT_TORN_ONE, pieces_of_one), 0xff);
+  simdisk_sync(d, f);
+
+  simdisk_write(d, j, x, 512, 0);
+  simdisk_write(d, j, x, 512, 512);
+  assert_int_equal(outcomes(d, 0, CUT_SUBSET, kept_in_order), 15);
+  assert_int_equal(
+      outcomes(d, PLATTER_JOURNAL_ORDER, CUT_SUBSET, kept_in_order),
+      1u << 0 | 1u << 1 | 1u << 3);
+  simdisk_sync(d, j);
+
+  simdisk_truncate(d, f, 1024);
+  simdisk_truncate(d, f, 512);
+  assert_int_equal(outcomes(d, 0, CUT_SUBSET, truncated),
+                   1u << 3 | 1u << 2 | 1u << 1);
+  simdisk_free(d);
+}
+
+/* What stands in the sector between the file's end and a write that was kept. */
+static unsigned gap(const simdisk *d)
+{
+  static const unsigned char zeroes[512];
+  size_t n;
+  const unsigned char *p = simdisk_bytes(d, 0, &n);
+  if (n <= 1024)
+    return n > 512 ? 4 : 3; /* longer by a write that was lost */
+  return memcmp(p + 512, zeroes, 512) == 0 ? 0
+         : p[512] == 'o' && p[1023] == 'o' ? 1
+                                           : 2;
+}
+
+/* Where nobody wrote there are zeroes, a stale piece, or anything; and a lost write
+** may leave the file longer. */
+static void test_garbage(void **state)
+{
+  (void)state;
+  unsigned char o[512];
+  memset(o, 'o', sizeof o);
+  simdisk *d = simdisk_new();
+  unsigned f = simdisk_create(d, "f");
+  simdisk_write(d, f, o, sizeof o, 0);
+  simdisk_record(d);
+  simdisk_write(d, f, o, sizeof o, 1024);
+  assert_int_equal(outcomes(d, 0, CUT_ALL, gap), 7);
+  simdisk_record(d);
+  simdisk_truncate(d, f, 512);
+  simdisk_sync(d, f);
+  simdisk_write(d, f, o, sizeof o, 512);
+  assert_int_equal(outcomes(d, 0, CUT_TORN, gap), 1u << 3 | 1u << 4);
+  simdisk_free(d);
+}
+
+/* ------------------------------------------------------------ the recorder */
+
+static void store_past(int fd, const char *path)
+{
+  (void)path;
+  char *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  assert_true(p != MAP_FAILED);
+  p[7] = 1;
+  munmap(p, 4096);
+}
+
+static void write_past(int fd, const char *path)
+{
+  (void)path;
+  assert_int_equal(syscall(SYS_pwrite64, fd, "past", 4, 100), 4);
+}
+
+static void rename_past(int fd, const char *path)
+{
+  char other[700];
+  (void)fd;
+  snprintf(other, sizeof other, "%s2", path);
+  assert_int_equal(rename(path, other), 0);
+}
+
+static void nothing_past(int fd, const char *path)
+{
+  (void)fd;
+  (void)path;
+}
+
+/* A file is written, changed by `past`, synced, and written as it was. */
+static int is_missed(void (*past)(int, const char *))
+{
+  char path[600], page[4096] = {0};
+  simdisk *d = simdisk_new();
+  simdisk_record(d);
+  file_path(real_files_begin(d), 0, path, sizeof path);
+  int fd = open(path, O_RDWR | O_CREAT, 0644);
+  assert_true(fd >= 0);
+  assert_int_equal(pwrite(fd, page, sizeof page, 0), sizeof page);
+  past(fd, path);
+  assert_int_equal(fsync(fd), 0);
+  assert_int_equal(pwrite(fd, page, sizeof page, 0), sizeof page);
+  close(fd);
+  real_files_end();
+  simdisk_free(d);
+  return trace_missed() != NULL;
+}
+
+/* What the recorder does not see, no cut can lose: it notices. */
+static void test_recorder(void **state)
+{
+  (void)state;
+  char path[600];
+  assert_false(is_missed(nothing_past));
+  assert_true(is_missed(write_past));
+  assert_true(is_missed(store_past));
+  assert_true(is_missed(rename_past));
+
+  /* An open can change a file. */
+  simdisk *d = simdisk_new();
+  simdisk_write(d, simdisk_create(d, file_names[0]), "content", 7, 0);
+  simdisk_record(d);
+  file_path(real_files_begin(d), 0, path, sizeof path);
+  close(open(path, O_RDWR | O_TRUNC));
+  real_files_end();
+  assert_null(trace_missed());
+  assert_int_equal(bytes_of(d, file_names[0]), 0);
   simdisk_free(d);
 }
 
@@ -188,6 +397,25 @@ static void test_control_lying_disk(void **state)
   must_fail("ckpt/wal/normal/4096/stamped", 0, 1);
 }
 
+/* What EXTRA promises FULL does not keep: the last journal may come back. */
+static void test_control_extra(void **state)
+{
+  (void)state;
+  static world w;
+  const effort how = {.singles = 4, .random = 2};
+  spec s;
+  tally full = {0}, extra = {0};
+  assert_true(spec_parse("basic/delete/full/4096/new", &s));
+  if (!world_run(&w, &s))
+    fail_msg("%s", w.failure);
+  torture_cuts(&w, &how, 1, &full);
+  assert_int_equal(full.failures, 0);
+  w.spec.sync = SYNC_EXTRA;
+  torture_cuts(&w, &how, 1, &extra);
+  assert_true(extra.failures > 0);
+  world_free(&w);
+}
+
 static void test_control_rules(void **state)
 {
   (void)state;
@@ -204,10 +432,14 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_disk),
+      cmocka_unit_test(test_any_subset),
+      cmocka_unit_test(test_garbage),
+      cmocka_unit_test(test_recorder),
       cmocka_unit_test(test_every_cut),
       cmocka_unit_test(test_behind),
       cmocka_unit_test(test_some_cuts),
       cmocka_unit_test(test_control_lying_disk),
+      cmocka_unit_test(test_control_extra),
       cmocka_unit_test(test_control_rules),
   };
   torture_start();

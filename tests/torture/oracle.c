@@ -7,6 +7,7 @@
 
 #include "../sqlutil.h"
 #include "oracle.h"
+#include "trace.h"
 
 /* What somebody who opens the files finds. */
 typedef struct finding {
@@ -46,16 +47,28 @@ static int complain(examined *e, sqlite3 *db, const char *vfs, int file,
              sqlite3_extended_errcode(db), sqlite3_errmsg(db), last_log());
 }
 
-/* Every page of a stamped file verifies. */
+/* Every page of a stamped file verifies, and every page was looked at; those that
+** only the log has are brought in first. */
 static int pages_are_sound(sqlite3 *db, int file, examined *e)
 {
   char text[300];
+  if (!ask(db, "PRAGMA wal_checkpoint(TRUNCATE)", text, sizeof text))
+    return complain(e, db, "pagedb", file, "checkpoint");
   if (!ask(db,
            "SELECT group_concat(page || ' ' || status) FROM pagedb_pages WHERE "
            "status NOT IN ('ok', 'lock', 'plain')",
            text, sizeof text))
     return complain(e, db, "pagedb", file, "pagedb_pages");
-  return text[0] == 0 || bad(e, "%s: pages: %s", file_names[file], text);
+  if (text[0] != 0)
+    return bad(e, "%s: pages: %s", file_names[file], text);
+  if (!ask(db,
+           "SELECT count(*) || ' of ' || (SELECT page_count FROM "
+           "pragma_page_count) FROM pagedb_pages HAVING count(*)<>(SELECT "
+           "page_count FROM pragma_page_count)",
+           text, sizeof text))
+    return complain(e, db, "pagedb", file, "pagedb_pages, counted");
+  return text[0] == 0 ||
+         bad(e, "%s: pagedb_pages has only %s pages", file_names[file], text);
 }
 
 static int look_at(sqlite3 *db, int file, const char *vfs, finding *f,
@@ -76,9 +89,6 @@ static int look_at(sqlite3 *db, int file, const char *vfs, finding *f,
   if (!ask(db, "PRAGMA pagedb_lsn", text, sizeof text))
     return complain(e, db, vfs, file, "pagedb_lsn");
   f->stamped[file] = strcmp(text, "0") != 0;
-  /* Page 1 may count pages that only the log has. */
-  if (!ask(db, "PRAGMA wal_checkpoint(TRUNCATE)", text, sizeof text))
-    return complain(e, db, vfs, file, "checkpoint");
   return pages_are_sound(db, file, e);
 }
 
@@ -118,7 +128,7 @@ static int look_direct(simdisk *d, int first, finding *f, examined *e)
   const char *dir = real_files_begin(d);
   int good = look_in(d, dir, "pagedb", first, f, e);
   real_files_end();
-  return good;
+  return good && (trace_missed() == NULL || bad(e, "%s", trace_missed()));
 }
 
 /* --------------------------------------------------------------- comparing */

@@ -26,7 +26,7 @@ int command_main(int argc, char **argv);
 /* ------------------------------------------------------------------- plays */
 
 static const char *const what_names[PLAYS] = {
-    "convert", "stamp", "adopt", "unstamp", "writers", "checkpoint"};
+    "convert", "stamp", "adopt", "unstamp", "writers", "checkpoint", "killed"};
 static const char *const start_names[PLAY_STARTS] = {"plain", "plain32",
                                                      "stamped", "around"};
 
@@ -49,6 +49,12 @@ static int parse_option(const char *word, play *p)
     p->live = 1;
   else if (strcmp(word, "stock") == 0)
     p->stock = 1;
+  else if (strcmp(word, "strict") == 0)
+    p->strict = 1;
+  else if (strcmp(word, "boast") == 0)
+    p->boast = 1;
+  else if (find(word, sync_names, SYNCS) >= 0)
+    p->sync = find(word, sync_names, SYNCS);
   else if (strncmp(word, "seed=", 5) == 0)
     p->seed = strtoull(word + 5, NULL, 10);
   else if (strncmp(word, "changes=", 8) == 0)
@@ -64,7 +70,7 @@ int play_parse(const char *line, play *p)
 {
   char copy[200], *rest = copy, *word[4];
   snprintf(copy, sizeof copy, "%s", line);
-  *p = (play){.changes = 8, .seed = 1};
+  *p = (play){.changes = 8, .seed = 1, .sync = SYNC_FULL};
   for (int i = 0; i < 4; i++)
     if ((word[i] = strsep(&rest, "/")) == NULL)
       return 0;
@@ -86,12 +92,19 @@ int play_parse(const char *line, play *p)
 
 const char *play_print(const play *p, char *buf, size_t n)
 {
-  snprintf(buf, n, "%s/%s/%u/%s%s%s/changes=%u/rules-off=%u/seed=%llu",
+  snprintf(buf, n, "%s/%s/%u/%s%s%s%s/%s%s/changes=%u/rules-off=%u/seed=%llu",
            what_names[p->what], journal_names[p->journal], p->page_size,
            start_names[p->start], p->live ? "/live" : "",
-           p->stock ? "/stock" : "", p->changes, p->rules_off,
-           (unsigned long long)p->seed);
+           p->stock ? "/stock" : "", p->strict ? "/strict" : "",
+           sync_names[p->sync], p->boast ? "/boast" : "", p->changes,
+           p->rules_off, (unsigned long long)p->seed);
   return buf;
+}
+
+/* The synchronous whose promise has to be kept. */
+static int claimed(const play *p)
+{
+  return p->sync + (p->boast && p->sync < SYNC_EXTRA);
 }
 
 /* What a command is given. */
@@ -118,12 +131,17 @@ play play_random(uint64_t *seed)
             .journal = random_below(seed, 2) ? JOURNAL_WAL : JOURNAL_DELETE,
             .page_size = sizes[random_below(seed, 5)],
             .changes = 6 + (unsigned)random_below(seed, 12),
+            .sync = SYNC_FULL,
             .seed = next_random(seed) % 1000000 + 1};
   p.start = random_start(p.what, seed);
   p.live = p.start != PLAY_AROUND && random_below(seed, 3) == 0;
   if (p.what == PLAY_CHECKPOINT)
     p.journal = JOURNAL_WAL;
   p.stock = !is_command(&p) && p.start == PLAY_PLAIN;
+  if (!is_command(&p)) {
+    p.sync = (int)random_below(seed, SYNCS);
+    p.strict = random_below(seed, 2) == 0;
+  }
   return p;
 }
 
@@ -285,11 +303,22 @@ static void nap(uint64_t us)
   nanosleep(&(struct timespec){0, (long)us * 1000}, NULL);
 }
 
-/* Who makes change k: both know it. */
+/* Who makes change k: both know it. An heir makes all that the dead did not. */
 static unsigned turn_of(const part *a, unsigned k)
 {
   uint64_t seed = a->p.seed + k;
+  if (a->p.what == PLAY_KILLED)
+    return a->who;
   return a->p.what == PLAY_WRITERS ? next_random(&seed) & 1 : 0;
+}
+
+/* The victim dies in one of the changes after the first, the heir has some left. */
+static void plan_death(const part *a, unsigned k)
+{
+  uint64_t seed = a->p.seed;
+  unsigned last = 2 + (unsigned)random_below(&seed, a->p.changes / 2);
+  if (a->p.what == PLAY_KILLED && a->who == 0 && k == last)
+    trace_last_call(1 + random_below(&seed, 60));
 }
 
 static int newest(sqlite3 *db, unsigned *k)
@@ -306,6 +335,8 @@ static int newest(sqlite3 *db, unsigned *k)
 /* Change k, whose turn is this player's: nobody else begins one. */
 static int write_one(sqlite3 *db, const part *a, unsigned k)
 {
+  int later = a->p.journal == JOURNAL_WAL && claimed(&a->p) == SYNC_NORMAL;
+  plan_death(a, k);
   if (sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK)
     return bad_sql(db, "beginning");
   if (try_sql(db, change_sql(&a->p, k)) != SQLITE_OK)
@@ -313,22 +344,24 @@ static int write_one(sqlite3 *db, const part *a, unsigned k)
   trace_mark(MARK_BEGIN, k);
   if (sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
     return bad_sql(db, "commit");
-  trace_mark(MARK_DONE, k);
+  trace_mark(later ? MARK_DONE_LATER : MARK_DONE, k);
   return 0;
 }
 
 static sqlite3 *connect_player(const part *a)
 {
+  char sql[120];
   trace_to_log(a->log, a->dir, a->p.seed + 1000 + a->who);
   sqlite3 *db =
       world_open(a->database, a->p.stock && a->who == 1 ? "unix" : "pagedb");
   if (db == NULL)
     return NULL;
   sqlite3_busy_timeout(db, 20000);
-  if (sqlite3_exec(db,
-                   "PRAGMA synchronous=FULL; PRAGMA cache_size=10;"
-                   "PRAGMA secure_delete=0",
-                   NULL, NULL, NULL) == SQLITE_OK)
+  snprintf(
+      sql, sizeof sql,
+      "PRAGMA synchronous=%s; PRAGMA cache_size=10; PRAGMA secure_delete=0",
+      sync_names[a->p.sync]);
+  if (sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK)
     return db;
   bad_sql(db, "set-up");
   return NULL;
@@ -339,11 +372,12 @@ static int writer(const part *a)
   sqlite3 *db = connect_player(a);
   unsigned last = 0;
   int rc = db == NULL;
-  /* Two writers make checkpoints themselves, now and then. */
+  /* Writers make checkpoints themselves, now and then, unless another does. */
   if (rc == 0)
     rc = sqlite3_exec(db,
-                      a->p.what == PLAY_WRITERS ? "PRAGMA wal_autocheckpoint=12"
-                                                : "PRAGMA wal_autocheckpoint=0",
+                      a->p.what == PLAY_CHECKPOINT
+                          ? "PRAGMA wal_autocheckpoint=0"
+                          : "PRAGMA wal_autocheckpoint=12",
                       NULL, NULL, NULL);
   while (rc == 0 && last < a->p.changes) {
     if (newest(db, &last) != SQLITE_OK)
@@ -470,9 +504,21 @@ static int perform_together(world *w, const play *p)
          went_wrong(w, "players: exit codes %d, %d", code_of(status), last);
 }
 
+/* What the dead left, written and not synced, is still there for the heir. */
+static int perform_in_turn(world *w, const play *p)
+{
+  int code = end_of(launch("writer", p, 0));
+  if (code != 128 + SIGKILL)
+    return went_wrong(w, "the victim was not killed: exit code %d", code);
+  code = end_of(launch("writer", p, 1));
+  return code == 0 || went_wrong(w, "the heir: exit code %d", code);
+}
+
 static int perform(world *w, const play *p)
 {
-  return is_command(p) ? run_player(w, "command", p) : perform_together(w, p);
+  return is_command(p)            ? run_player(w, "command", p)
+         : p->what == PLAY_KILLED ? perform_in_turn(w, p)
+                                  : perform_together(w, p);
 }
 
 static void tell_state(sqlite3 *mirror, int stamped)
@@ -492,6 +538,9 @@ static int tell_states(world *w, const play *p)
   int rc = mirror == NULL ? SQLITE_NOMEM : try_sql(mirror, base_sql(p));
   for (unsigned k = 1; k <= before && rc == SQLITE_OK; k++)
     rc = try_sql(mirror, change_sql(p, k));
+  trace_log_mark(log_path, MARK_SYNC, (uint64_t)claimed(p));
+  if (p->strict)
+    trace_log_mark(log_path, MARK_STRICT, 1);
   if (rc == SQLITE_OK)
     tell_state(mirror, stamped);
   for (unsigned k = 1; k <= p->changes && rc == SQLITE_OK && !is_command(p);
@@ -540,28 +589,18 @@ static int begin(world *w, const play *p)
   return tell_states(w, p);
 }
 
-/* Whether the log has all that was done: the files are what it makes. */
-static int log_is_whole(world *w)
+/* What a mark says of the play. */
+static void know(world *w, unsigned *states, unsigned kind, uint64_t number)
 {
-  simdisk *real = trace_read(place);
-  unsigned files = 0;
-  int same = 1;
-  for (unsigned i = 0; i < simdisk_names(real) && same; i++) {
-    size_t n, m = 0;
-    int f = simdisk_find(w->disk, simdisk_name(real, i));
-    const unsigned char *a = simdisk_bytes(real, i, &n), *b = NULL;
-    if (f >= 0)
-      b = simdisk_bytes(w->disk, (unsigned)f, &m);
-    same = f >= 0 && n == m && (n == 0 || memcmp(a, b, n) == 0);
-    if (!same)
-      went_wrong(w, "%s is not what the log makes of it",
-                 simdisk_name(real, i));
-    files++;
+  if (kind == MARK_SYNC && number < SYNCS)
+    w->spec.sync = (int)number;
+  else if (kind == MARK_STRICT)
+    w->spec.strict = 1;
+  else if ((kind == MARK_PLAIN || kind == MARK_STAMPED) &&
+           *states < MOST_STATES) {
+    w->states[*states].hash[0] = number;
+    w->states[(*states)++].stamped[0] = kind == MARK_STAMPED;
   }
-  for (unsigned i = 0; i < simdisk_names(w->disk); i++)
-    files -= simdisk_entry(w->disk, i) >= 0;
-  simdisk_free(real);
-  return same && (files == 0 || went_wrong(w, "the log has other files"));
 }
 
 int play_from_log(world *w, const char *log)
@@ -570,17 +609,17 @@ int play_from_log(world *w, const char *log)
   unsigned states = 0;
   w->log = log;
   w->atomic = 1;
-  w->spec.sync = 1;
+  w->spec.sync = SYNC_FULL;
+  w->spec.direct = 1;
   w->disk = trace_replay(log);
   if (w->disk == NULL)
     return went_wrong(w, "cannot read %s", log);
+  if (trace_missed() != NULL)
+    return went_wrong(w, "%s", trace_missed());
   const disk_op *op = simdisk_log(w->disk, &n);
-  for (size_t i = 0; i < n && states < MOST_STATES; i++)
-    if (op[i].kind == OP_MARK &&
-        (op[i].n == MARK_PLAIN || op[i].n == MARK_STAMPED)) {
-      w->states[states].hash[0] = op[i].off;
-      w->states[states++].stamped[0] = op[i].n == MARK_STAMPED;
-    }
+  for (size_t i = 0; i < n; i++)
+    if (op[i].kind == OP_MARK)
+      know(w, &states, (unsigned)op[i].n, op[i].off);
   w->done = states - 1;
   return states > 1 || went_wrong(w, "%s has no states", log);
 }
@@ -590,7 +629,10 @@ static int record(world *w, const play *p)
   *w = (world){0};
   int good = begin(w, p) && perform(w, p) && play_from_log(w, log_path);
   w->spec.seed = p->seed;
-  return good && log_is_whole(w);
+  if (!good)
+    return 0;
+  trace_compare(w->disk, place);
+  return trace_missed() == NULL || went_wrong(w, "%s", trace_missed());
 }
 
 /* ------------------------------------------------------ the command once more */

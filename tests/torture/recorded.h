@@ -24,6 +24,7 @@ typedef enum play_what {
   PLAY_UNSTAMP,
   PLAY_WRITERS,    /* two write */
   PLAY_CHECKPOINT, /* one writes, one makes checkpoints of all kinds */
+  PLAY_KILLED,     /* one writes and is killed, its heir recovers and goes on */
   PLAYS
 } play_what;
 
@@ -43,6 +44,9 @@ typedef struct play {
   int live;           /* the last one who had it open was killed: a hot journal,
                          or a log that is needed */
   int stock;          /* one of the two is stock SQLite; not on stamped files */
+  int sync;           /* of those who write: synchronous */
+  int boast;          /* more is claimed than that promises: a control */
+  int strict;         /* a file's sync does not cover its directory entry */
   unsigned changes;   /* of those who write */
   unsigned rules_off; /* in the players */
   uint64_t seed;

@@ -13,7 +13,7 @@ static const char *const script_names[SCRIPTS] = {
     "modes", "stamp", "reopen", "replace", "mix"};
 const char *const journal_names[JOURNALS] = {"delete", "truncate", "persist",
                                              "memory", "off",      "wal"};
-const char *const sync_names[3] = {"normal", "full", "extra"};
+const char *const sync_names[SYNCS] = {"normal", "full", "extra"};
 static const char *const start_names[STARTS] = {"new", "stamped", "plain",
                                                 "plain32"};
 
@@ -76,7 +76,7 @@ int spec_parse(const char *line, spec *s)
     else if (i == 1)
       v[i] = find(word, journal_names, JOURNALS);
     else if (i == 2)
-      v[i] = find(word, sync_names, 3);
+      v[i] = find(word, sync_names, SYNCS);
     else if (i == 3)
       v[i] = atoi(word) >= 512 ? atoi(word) : -1;
     else if (i == 4)
@@ -113,7 +113,7 @@ spec spec_random(uint64_t *seed)
   static const unsigned sizes[] = {512, 512, 1024, 4096, 4096, 4096, 65536};
   spec s = {.script = (script)random_below(seed, SCRIPTS),
             .journal = (journal)random_below(seed, JOURNALS),
-            .sync = (int)random_below(seed, 3),
+            .sync = (int)random_below(seed, SYNCS),
             .page_size = sizes[random_below(seed, 7)],
             .start = (start)random_below(seed, STARTS)};
   if (random_below(seed, 2))

@@ -47,10 +47,17 @@ typedef enum start {
   STARTS
 } start;
 
+typedef enum synchronous {
+  SYNC_NORMAL,
+  SYNC_FULL,
+  SYNC_EXTRA,
+  SYNCS
+} synchronous;
+
 typedef struct spec {
   script script;
   journal journal;
-  int sync; /* 0 normal, 1 full, 2 extra */
+  int sync; /* synchronous */
   unsigned page_size;
   start start;
   int two;       /* two connections take turns */
@@ -67,7 +74,7 @@ typedef struct spec {
 } spec;
 
 extern const char *const journal_names[JOURNALS];
-extern const char *const sync_names[3];
+extern const char *const sync_names[SYNCS];
 
 /* 0 if the line means nothing. */
 int spec_parse(const char *line, spec *s);

@@ -113,6 +113,8 @@ static void on_mark(follower *f, const disk_op *op)
     break;
   case MARK_PLAIN:
   case MARK_STAMPED:
+  case MARK_SYNC:
+  case MARK_STRICT:
     break;
   }
 }
@@ -195,10 +197,13 @@ static unsigned done_before(const follower *f, size_t at)
 }
 
 /* A lost end of a rollback journal takes its transaction back, acknowledged or
-** not, until the directory (or the journal) is synced. */
-static claim claim_of(const follower *f, size_t journal_end)
+** not, until the directory (or the journal) is synced. With EXTRA it is synced before
+** the transaction is acknowledged, and nothing is taken back. */
+static claim claim_of(const follower *f, int sync, size_t journal_end)
 {
   claim c = f->now;
+  if (sync == SYNC_EXTRA)
+    return c;
   unsigned least = done_before(f, journal_end);
   for (int i = 0; i < FILES; i++)
     if (c.least[i] > least)
@@ -230,7 +235,7 @@ static int one_image(const follower *f, const world *w, cut c, int depth,
 {
   size_t journal_end;
   simdisk *image = platter_cut(f->p, c, &journal_end);
-  claim cl = claim_of(f, journal_end);
+  claim cl = claim_of(f, w->spec.sync, journal_end);
   t->images++;
   if (!platter_logs_are_true(f->p, image)) {
     simdisk_free(image);
@@ -283,9 +288,10 @@ static int is_chosen(const effort *how, const disk_op *op, size_t n,
 
 static follower follow_from_start(const world *w, int lies)
 {
-  unsigned rules = (lies ? (unsigned)PLATTER_LIES : 0) |
-                   (w->spec.strict ? (unsigned)PLATTER_STRICT : 0) |
-                   (w->spec.sync == 0 ? (unsigned)PLATTER_JOURNAL_ORDER : 0);
+  unsigned rules =
+      (lies ? (unsigned)PLATTER_LIES : 0) |
+      (w->spec.strict ? (unsigned)PLATTER_STRICT : 0) |
+      (w->spec.sync == SYNC_NORMAL ? (unsigned)PLATTER_JOURNAL_ORDER : 0);
   return (follower){.p = platter_new(w->disk, rules), .disk = w->disk};
 }
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,6 +26,9 @@ static simdisk *traced; /* in this process, or NULL */
 static int log_fd = -1; /* of the log that processes share, or -1 */
 static char dir[400];
 static uint64_t naps;
+static uint64_t
+    last_call; /* that many more, then this process dies; 0: lives */
+static char missed[60 + 600]; /* what the record does not have, or "" */
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
 /* ----------------------------------------------------- one entry of the log */
@@ -33,7 +37,7 @@ static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 typedef struct entry {
   uint32_t kind; /* disk_op_kind, or ENTRY_START */
   uint32_t name_bytes;
-  uint64_t off, n;
+  uint64_t off, n; /* of OP_SYNC: the file's content as a sum, its length */
 } entry;
 
 /* What was done so far is what was there before. */
@@ -57,6 +61,27 @@ static unsigned file_of(simdisk *d, const char *name)
   return f >= 0 ? (unsigned)f : simdisk_create(d, name);
 }
 
+static uint64_t sum_of(const unsigned char *p, size_t n)
+{
+  return n == 0 ? 0 : fnv1a(p, n);
+}
+
+static void miss(const char *name)
+{
+  if (missed[0] == 0)
+    snprintf(missed, sizeof missed, "%s was changed past the record", name);
+}
+
+/* A sync says what the file was then: the record must have made the same of it. */
+static void compare(const simdisk *d, const entry *e, const char *name)
+{
+  size_t n = 0;
+  int f = simdisk_find(d, name);
+  const unsigned char *p = f < 0 ? NULL : simdisk_bytes(d, (unsigned)f, &n);
+  if (f < 0 || n != e->n || sum_of(p, n) != e->off)
+    miss(name);
+}
+
 static void carry_out(simdisk *d, const entry *e, const char *name,
                       const void *bytes)
 {
@@ -74,6 +99,7 @@ static void carry_out(simdisk *d, const entry *e, const char *name,
     simdisk_truncate(d, file_of(d, name), e->off);
     break;
   case OP_SYNC:
+    compare(d, e, name);
     simdisk_sync(d, file_of(d, name));
     break;
   case OP_SYNC_DIR:
@@ -158,6 +184,8 @@ static void enter(void)
   while (log_fd >= 0 && flock(log_fd, LOCK_EX) != 0)
     if (errno != EINTR)
       abort();
+  if (last_call > 0 && --last_call == 0)
+    kill(getpid(), SIGKILL);
 }
 
 /* The others get their turn. */
@@ -188,6 +216,26 @@ static void note_write(int fd, const struct iovec *iov, ssize_t left, off_t off)
   }
 }
 
+/* What the file is, read by this descriptor, direct or not: to close another one
+** would give up the locks that the process has on it. */
+static void note_content(int fd, const char *name, size_t n)
+{
+  enum { PIECE = 1 << 16 };
+  unsigned char *p = aligned_alloc(4096, n / PIECE * PIECE + PIECE);
+  size_t at = 0;
+  ssize_t got = 1;
+  if (p == NULL)
+    abort();
+  while (at <= n && got > 0) {
+    got = syscall(SYS_pread64, fd, p + at, (size_t)PIECE, (off_t)at);
+    at += got > 0 ? (size_t)got : 0;
+  }
+  if (at != n)
+    abort();
+  note(OP_SYNC, name, sum_of(p, n), n, NULL);
+  free(p);
+}
+
 /* Of a folder below the directory the sync counts for nothing: the cut may leave
 ** more than it could. */
 static int note_sync(int fd)
@@ -200,7 +248,7 @@ static int note_sync(int fd)
   if (name[0] == 0)
     note(OP_SYNC_DIR, name, 0, 0, NULL);
   else if (fstat(fd, &st) == 0 && !S_ISDIR(st.st_mode))
-    note(OP_SYNC, name, 0, 0, NULL);
+    note_content(fd, name, (size_t)st.st_size);
   return 1;
 }
 
@@ -215,9 +263,13 @@ int open64(const char *path, int flags, ...)
   }
   enter();
   int fd = (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
-  const char *name = fd >= 0 && (flags & O_CREAT) != 0 ? name_in(path) : NULL;
-  if (name != NULL && name[0] != 0)
+  const char *name =
+      fd >= 0 && (flags & (O_CREAT | O_TRUNC)) != 0 ? name_in(path) : NULL;
+  if (name != NULL && name[0] != 0) {
     note(OP_CREATE, name, 0, 0, NULL);
+    if ((flags & O_TRUNC) != 0)
+      note(OP_TRUNCATE, name, 0, 0, NULL);
+  }
   leave();
   return fd;
 }
@@ -434,6 +486,47 @@ simdisk *trace_read(const char *where)
   return reading.disk;
 }
 
+/* A file in a folder that a cut lost is not there. */
+static int is_reachable(const simdisk *d, unsigned i)
+{
+  char folder[NAME_MOST];
+  snprintf(folder, sizeof folder, "%s", simdisk_name(d, i));
+  char *end = strchr(folder, FOLDER);
+  if (end != NULL)
+    end[1] = 0;
+  return simdisk_entry(d, i) >= 0 &&
+         (end == NULL || simdisk_find(d, folder) >= 0);
+}
+
+/* Files of a disk that a directory has, too. */
+static unsigned entries_of(const simdisk *d)
+{
+  unsigned n = 0;
+  for (unsigned i = 0; i < simdisk_names(d); i++)
+    n += (unsigned)is_reachable(d, i);
+  return n;
+}
+
+void trace_compare(const simdisk *d, const char *where)
+{
+  simdisk *real = trace_read(where);
+  for (unsigned i = 0; i < simdisk_names(real); i++) {
+    size_t n;
+    const char *name = simdisk_name(real, i);
+    const unsigned char *p =
+        simdisk_bytes(real, (unsigned)simdisk_entry(real, i), &n);
+    compare(d, &(entry){.off = sum_of(p, n), .n = n}, name);
+  }
+  if (entries_of(real) != entries_of(d))
+    miss("the directory");
+  simdisk_free(real);
+}
+
+const char *trace_missed(void)
+{
+  return missed[0] == 0 ? NULL : missed;
+}
+
 /* ----------------------------------------------------------- begin and end */
 
 const char *trace_begin(simdisk *d)
@@ -444,6 +537,7 @@ const char *trace_begin(simdisk *d)
     abort();
   snprintf(dir, sizeof dir, "%s/torture.%07d", base, (int)getpid());
   trace_put(d, dir);
+  missed[0] = 0;
   traced = d;
   return dir;
 }
@@ -452,6 +546,7 @@ void trace_end(void)
 {
   if (traced == NULL)
     return;
+  trace_compare(traced, dir);
   traced = NULL;
   trace_remove(dir);
 }
@@ -490,6 +585,11 @@ void trace_to_log(const char *log, const char *where, uint64_t seed)
   log_fd = log_open(log, 0);
 }
 
+void trace_last_call(uint64_t n)
+{
+  last_call = n;
+}
+
 void trace_mark(unsigned kind, uint64_t number)
 {
   enter();
@@ -511,6 +611,7 @@ simdisk *trace_replay(const char *log)
   if (p == NULL)
     return NULL;
   simdisk *d = simdisk_new();
+  missed[0] = 0;
   while (n - at >= sizeof(entry)) {
     entry e;
     memcpy(&e, p + at, sizeof e);

@@ -260,8 +260,9 @@ static int change_is_done(world *w)
   for (int i = 0; i < FILES; i++)
     w->states[next].stamped[i] = stamped_now(w, i);
   simdisk_mark(w->disk,
-               w->journal == JOURNAL_WAL && w->spec.sync == 0 ? MARK_DONE_LATER
-                                                              : MARK_DONE,
+               w->journal == JOURNAL_WAL && w->spec.sync == SYNC_NORMAL
+                   ? MARK_DONE_LATER
+                   : MARK_DONE,
                next);
   if (w->spec.two)
     w->turn = !w->turn;
@@ -735,11 +736,14 @@ static int begin(world *w)
   return 1;
 }
 
-static void back_to_the_disk(world *w)
+/* What the record missed no cut could lose. */
+static int back_to_the_disk(world *w)
 {
-  if (w->dir != NULL)
-    real_files_end();
+  if (w->dir == NULL)
+    return 1;
+  real_files_end();
   w->dir = NULL;
+  return trace_missed() == NULL || went_wrong(w, "%s", trace_missed());
 }
 
 static int play(world *w)
@@ -763,11 +767,8 @@ static int play(world *w)
 int world_run(world *w, const spec *s)
 {
   *w = (world){.spec = *s};
-  int good =
-      begin(w) && connect(w) && play(w) && reader_end(w) && disconnect(w);
-  if (good)
-    back_to_the_disk(w);
-  return good;
+  return begin(w) && connect(w) && play(w) && reader_end(w) && disconnect(w) &&
+         back_to_the_disk(w);
 }
 
 void world_free(world *w)

@@ -26,7 +26,9 @@ typedef enum mark {
   MARK_DONE_LATER, /* acknowledged; durable with the WAL's next sync */
   /* In a log of several processes, for the states from 0 on: the content's hash. */
   MARK_PLAIN,
-  MARK_STAMPED
+  MARK_STAMPED,
+  MARK_SYNC,  /* in such a log: n is their synchronous */
+  MARK_STRICT /* in such a log: spec.strict */
 } mark;
 
 typedef struct db_state {
