@@ -65,9 +65,9 @@ enum {
   SCAN_STALE = 256,
   SCAN_LOOK = 4096, /* children that are looked through, either way */
   WINDOW_MIN = 4,
-  WINDOW_BYTES = 4 << 20,
+  WINDOW_BYTES = 16 << 20,
   RUN_BYTES = 1 << 20,
-  FLYING_BYTES = 4 << 20,
+  FLYING_BYTES = 16 << 20,
   FLYING_RUNS = 64,
   /* A read of its own takes as long as three or four more pages in another. */
   GAP_BYTES = 12288,
@@ -402,7 +402,9 @@ static void feed(conn *c)
   while (a->plan_at < a->plan_n && a->nflights < FLYING_RUNS &&
          a->flying < FLYING_BYTES) {
     unsigned want = plan_run(a, size), looked;
-    unsigned n = ahead_begin(o, a->plan + a->plan_at, want, page, &looked);
+    unsigned n = ahead_begin(o, a->plan + a->plan_at, want,
+                             (a->plan_n - a->plan_at - want) * size, page,
+                             &looked);
     a->plan_at += looked;
     if (!flights_begin(c, o, size, page, n))
       looked = 0;
@@ -538,14 +540,23 @@ static int scan_has(const scan *t, uint64_t id, unsigned *at)
   return 0;
 }
 
+/* As a rule it is the next one of some scan: that is asked of all of them first. */
 static scan *scan_of(struct ahead *a, uint64_t id, unsigned *at)
 {
-  for (int i = 0; i < SCANS; i++)
-    if (scan_has(&a->scan[i], id, at)) {
-      a->scan[i].used = ++a->clock;
-      return &a->scan[i];
+  scan *t = NULL;
+  for (int i = 0; i < SCANS && t == NULL; i++) {
+    scan *s = &a->scan[i];
+    if (s->at + 1 < s->n && s->kid[s->at + 1] == id) {
+      *at = s->at + 1;
+      t = s;
     }
-  return NULL;
+  }
+  for (int i = 0; i < SCANS && t == NULL; i++)
+    if (scan_has(&a->scan[i], id, at))
+      t = &a->scan[i];
+  if (t != NULL)
+    t->used = ++a->clock;
+  return t;
 }
 
 static int is_in_use(const struct ahead *a, const scan *t)
@@ -670,6 +681,13 @@ static unsigned most_pages(const conn *c, uint64_t part)
                                                   : bytes / size);
 }
 
+/* Linux's (mm/readahead.c, get_next_ra_size). */
+static unsigned window_next(unsigned window, unsigned most)
+{
+  unsigned next = window < most / 16 ? window * 4 : window * 2;
+  return next < most ? next : most;
+}
+
 /* The scan goes on: keep its window full. */
 static void scan_extend(conn *c, scan *t)
 {
@@ -681,7 +699,7 @@ static void scan_extend(conn *c, scan *t)
   unsigned window = WINDOW_BYTES / atomic_load(&c->file->page_size);
   unsigned most = most_pages(c, 8);
   window = window < most ? window : most;
-  t->window = t->window * 2 < window ? t->window * 2 : window;
+  t->window = window_next(t->window, window);
   unsigned want = t->window;
   if (t->seen >= SWEEP_SEEN) {
     uint64_t rest = scan_rest(a, t), half = most_pages(c, 2);
@@ -743,7 +761,7 @@ static void run_extend(conn *c)
     most = AHEAD_MAX;
   if (most > most_pages(c, 8))
     most = most_pages(c, 8);
-  a->run_window = a->run_window * 2 < most ? a->run_window * 2 : most;
+  a->run_window = window_next(a->run_window, most);
   while (n < a->run_window && a->run_asked < UINT32_MAX)
     ids[n++] = (uint32_t)a->run_asked++;
   plan_add(c, ids, n);
@@ -783,6 +801,13 @@ void ahead_missed(conn *c, uint64_t id)
     run_step(c, id);
 }
 
+/* Bring the leaf after this one near the processor. */
+static void lines_of_next(conn *c, const scan *t)
+{
+  if (t->at + 1 < t->n)
+    ahead_lines(c->session, atomic_load(&c->file->owner), t->kid[t->at + 1]);
+}
+
 static void ahead_used(conn *c, uint64_t id)
 {
   struct ahead *a = c->ahead;
@@ -796,6 +821,8 @@ static void ahead_used(conn *c, uint64_t id)
   scan *t = scan_of(a, id, &at);
   if (t != NULL) {
     scan_step(c, t, at);
+    if (c->lines)
+      lines_of_next(c, t);
   } else if (id > a->run_last && id < a->run_asked) {
     a->run_last = id;
     run_extend(c);
@@ -847,8 +874,7 @@ static void lines_next(conn *c, uint64_t id, const uint8_t *page)
       continue;
     t->at++;
     a->above = 0;
-    if (t->at + 1 < t->n)
-      ahead_lines(c->session, atomic_load(&c->file->owner), t->kid[t->at + 1]);
+    lines_of_next(c, t);
     return;
   }
   if (a->above)
