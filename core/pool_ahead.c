@@ -76,7 +76,7 @@ unsigned ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
   pagedb_pool *p = o->pool;
   unsigned got = 0, i;
   pthread_mutex_lock(&p->lock);
-  p->coming = more;
+  p->coming = ((uint64_t)n << o->class) + more;
   for (i = 0; i < n; i++) {
     if (ids[i] > (uint64_t)INT64_MAX >> o->class || !is_absent(o, ids[i]))
       continue;

@@ -108,7 +108,8 @@ static int piece_is_empty(const pagedb_pool *p, uint32_t piece)
 /* A slab will stand in units [at, at+n). */
 static void pieces_begin(pagedb_pool *p, uint32_t at, uint32_t n)
 {
-  if (p->used + p->coming < HUGE_FROM || p->used + OS_HUGE_PAGE > p->capacity)
+  if ((p->used < HUGE_FROM && p->coming < OS_HUGE_PAGE) ||
+      p->used + OS_HUGE_PAGE > p->capacity)
     return;
   uint32_t last = (at + n - 1) / PIECE_UNITS;
   for (uint32_t i = at / PIECE_UNITS; i <= last && i < p->units / PIECE_UNITS;
