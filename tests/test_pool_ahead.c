@@ -8,6 +8,7 @@
 
 #include "ahead.h"
 #include "endian.h"
+#include "pool_int.h"
 #include "pool_rig.h"
 
 static int yes(void *arg, const ahead_page *p)
@@ -183,6 +184,38 @@ static void test_share(void **state)
   rig_close(&r);
 }
 
+static unsigned huge_pieces(const pagedb_pool *p)
+{
+  unsigned n = 0;
+  for (uint64_t i = 0; i < p->capacity / OS_HUGE_PAGE; i++)
+    n += p->huge[i];
+  return n;
+}
+
+/* A huge page is begun in a pool that is still small where reading ahead will fill
+** it, and is no more than that. */
+static void test_huge(void **state)
+{
+  (void)state;
+  const unsigned piece = OS_HUGE_PAGE / PAGE;
+  rig r = rig_open(2 * piece);
+  const uint64_t ids[] = {1, 2};
+  ahead_page a[2];
+  unsigned looked;
+  int asked = 0;
+  uint64_t enough = OS_HUGE_PAGE - PAGE;
+  for (uint64_t more = enough - 1; more <= enough; more++) {
+    ok(pagedb_discard_from(r.owner, 0));
+    uint64_t used;
+    ok(pagedb_pool_resize(r.pool, 0, &used));
+    ok(pagedb_pool_resize(r.pool, 2 * (uint64_t)OS_HUGE_PAGE, &used));
+    assert_int_equal(ahead_begin(r.owner, ids, 1, more, a, &looked), 1);
+    assert_int_equal(huge_pieces(r.pool), more == enough);
+    ahead_end(r.owner, a, 1, no, &asked);
+  }
+  rig_close(&r);
+}
+
 /* The budget shrinks while frames are out: what is beyond it goes when they come
 ** back, and what is within it is published. */
 static void test_shrunk(void **state)
@@ -339,7 +372,7 @@ int main(void)
       cmocka_unit_test(test_dropped),   cmocka_unit_test(test_share),
       cmocka_unit_test(test_shrunk),    cmocka_unit_test(test_looked_at),
       cmocka_unit_test(test_spared),    cmocka_unit_test(test_not_to_be_read),
-      cmocka_unit_test(test_lines),
+      cmocka_unit_test(test_lines),     cmocka_unit_test(test_huge),
   };
   return RUN_WITH_BOTH_FENCES(tests);
 }
