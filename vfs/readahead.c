@@ -18,8 +18,8 @@
 **           go on to the end: all the rest, as far as half the pool holds it, is
 **           read in file order.
 **
-** The window doubles whenever it is half used up: one that ends early has wasted
-** little. A point lookup asks for one leaf and never for the one beside it.
+** The window doubles whenever it is used up and the next one is on its way: a scan
+** that ends early has wasted little. A point lookup asks for one leaf and never for the one beside it.
 **
 ** NOTHING OF THIS COSTS A HIT ANYTHING but the noting of its page number: pages
 ** are looked into only when one is missing, or one that was read ahead is used
@@ -299,6 +299,12 @@ static int plan_room(struct ahead *a, size_t n)
 {
   if (a->plan_at == a->plan_n)
     a->plan_at = a->plan_n = 0;
+  if (a->plan_at > a->plan_n / 2) {
+    memmove(a->plan, a->plan + a->plan_at,
+            (a->plan_n - a->plan_at) * sizeof *a->plan);
+    a->plan_n -= a->plan_at;
+    a->plan_at = 0;
+  }
   if (a->plan_n + n <= a->plan_room)
     return 1;
   size_t room = (a->plan_n + n) * 2;
@@ -426,8 +432,8 @@ static void flights_wait(struct ahead *a)
 }
 
 /* Land what is back; with `wait`, after waiting for one. What is planned sets out
-** while what has come is verified: a device that gives back many at a time would
-** have nothing to do. */
+** between: a device that gives back many at a time has nothing to do else while they
+** are verified. */
 static void harvest(conn *c, int wait)
 {
   struct ahead *a = c->ahead;
@@ -672,19 +678,21 @@ static unsigned parents_of(const scan *up, const scan *t, unsigned next,
 }
 
 /* Plan to read those that are needed for a list of `want` children that were not
-** asked for, but `most` at a time. */
+** asked for, at most `most` (up to FLYING_RUNS) of them now. */
 static void parents_plan(conn *c, scan *t, unsigned want, unsigned most)
 {
+  struct ahead *a = c->ahead;
   pagedb_owner *o = atomic_load(&c->file->owner);
   unsigned next, from, have = t->n - t->asked;
-  const scan *up = have < want ? scan_above(c->ahead, t, &next) : NULL;
+  const scan *up = have < want ? scan_above(a, t, &next) : NULL;
   unsigned n = up == NULL ? 0 : parents_of(up, t, next, want - have, &from);
   uint32_t ids[FLYING_RUNS];
   unsigned absent = 0;
-  for (unsigned i = 0; i < n && absent < most; i++)
-    if (!is_flying(c->ahead, up->kid[from + i]) &&
-        !pagedb_resident(o, up->kid[from + i]))
-      ids[absent++] = up->kid[from + i];
+  for (unsigned i = 0; i < n && absent < most; i++) {
+    uint32_t id = up->kid[from + i];
+    if (!pagedb_resident(o, id) && !is_flying(a, id) && !is_planned(a, id))
+      ids[absent++] = id;
+  }
   plan_add(c, ids, absent);
 }
 
