@@ -14,12 +14,13 @@
 **   runs    Pages whose place in a tree is not known, three in file order, each
 **           a little behind the one before: those that follow are read. For
 **           overflow chains, and where SQLite has the interior pages itself.
-**   sweeps  A scan that has passed 1 part in 32 of what is left of it is taken to
-**           go on to the end: all the rest, as far as half the pool holds it, is
-**           read in file order.
+**   sweeps  A scan that with its next window has asked for 1 part in 32 of what is
+**           left of it is taken to go on to the end: all the rest, as far as half
+**           the pool holds it, is read in file order.
 **
 ** The window doubles whenever it is used up and the next one is on its way: a scan
-** that ends early has wasted little. A point lookup asks for one leaf and never for the one beside it.
+** that ends early has wasted little. A point lookup asks for one leaf and never for
+** the one beside it.
 **
 ** NOTHING OF THIS COSTS A HIT ANYTHING but the noting of its page number: pages
 ** are looked into only when one is missing, or one that was read ahead is used
@@ -73,7 +74,7 @@ enum {
   /* A read of its own takes as long as three or four more pages in another. */
   GAP_BYTES = 12288,
   RUN_STEP = 8, /* pages: a run's next one is at most so far behind */
-  SWEEP_SEEN = 256,
+  SWEEP_ASKED = 256,
   SWEEP_PART = 32,
   LINES_NS_MIN = 300,
   LINES_NS_MAX = 50000
@@ -745,15 +746,15 @@ static uint64_t scan_rest(struct ahead *a, const scan *t)
   return t->n - t->asked + pages * t->per_page;
 }
 
-/* How many children are to be asked for next by a scan that has passed `seen`. */
-static unsigned scan_wants(conn *c, const scan *t, unsigned seen)
+/* How many children are to be asked for next by a scan that has asked for so many. */
+static unsigned scan_wants(conn *c, const scan *t, unsigned asked)
 {
   unsigned window = window_next(c, t->window, WINDOW_BYTES);
-  if (seen < SWEEP_SEEN)
+  if (asked < SWEEP_ASKED)
     return window;
   uint64_t rest = scan_rest(c->ahead, t), half = most_pages(c, 2);
   rest = rest < half ? rest : half;
-  int sweeps = (uint64_t)seen * SWEEP_PART >= rest && rest > window;
+  int sweeps = ((uint64_t)asked + window) * SWEEP_PART >= rest && rest > window;
   return sweeps ? (unsigned)rest : window;
 }
 
@@ -770,7 +771,7 @@ static void scan_extend(conn *c, scan *t)
   unsigned left = t->asked - t->at - 1;
   if (left > t->lead)
     return;
-  unsigned want = scan_wants(c, t, t->seen);
+  unsigned want = scan_wants(c, t, t->seen + left);
   t->window = window_next(c, t->window, WINDOW_BYTES);
   t->lead = want > t->window ? want / 2 : want;
   scan_fill(c, t, want);
@@ -778,7 +779,7 @@ static void scan_extend(conn *c, scan *t)
   if (n == 0)
     t->lead = left / 2;
   t->asked += n;
-  parents_plan(c, t, scan_wants(c, t, t->seen + n), PARENTS_AHEAD);
+  parents_plan(c, t, scan_wants(c, t, t->seen + left + n), PARENTS_AHEAD);
   plan_add(c, t->kid + t->asked - n, n);
   feed(c);
 }
