@@ -74,7 +74,7 @@ enum {
   /* A read of its own takes as long as three or four more pages in another. */
   GAP_BYTES = 12288,
   RUN_STEP = 8, /* pages: a run's next one is at most so far behind */
-  SWEEP_ASKED = 256,
+  SWEEP_ASKED = 128,
   SWEEP_PART = 32,
   LINES_NS_MIN = 300,
   LINES_NS_MAX = 50000
