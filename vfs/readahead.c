@@ -406,15 +406,13 @@ static void feed(conn *c)
   }
 }
 
-/* Unlink the one that set out first of those that are back; NULL: none is. */
+/* Unlink the one that set out first of those that are back. There is one. */
 static flight *flight_take(struct ahead *a)
 {
-  flight **first = NULL;
-  for (flight **link = &a->flights; *link != NULL; link = &(*link)->next)
+  flight **first = &a->flights;
+  for (flight **link = first; *link != NULL; link = &(*link)->next)
     if (!(*link)->held && !(*link)->request.flying)
       first = link;
-  if (first == NULL)
-    return NULL;
   flight *f = *first;
   *first = f->next;
   return f;
