@@ -38,10 +38,11 @@ typedef struct ahead_page {
 ** Frames for those of the n (at most AHEAD_MAX) pages that are not in the pool, nor on their way
 ** in. Never waits, never writes: takes what is free, and clean pages that the
 ** clock gives up. Returns how many of out[] are filled in, in the order of ids;
-** *looked is how many ids were dealt with before frames ran out.
+** *looked is how many ids were dealt with before frames ran out. `more`, bytes: what
+** will be asked for right after these. The pool makes its memory ready for it.
 */
 unsigned ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
-                     ahead_page *out, unsigned *looked);
+                     uint64_t more, ahead_page *out, unsigned *looked);
 
 /*
 ** Give all n frames back: as pages of the pool, or empty. `still` is asked for

@@ -71,11 +71,12 @@ static void frames_sort(pagedb_pool *p, ahead_page *a, unsigned n)
 }
 
 unsigned ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
-                     ahead_page *out, unsigned *looked)
+                     uint64_t more, ahead_page *out, unsigned *looked)
 {
   pagedb_pool *p = o->pool;
   unsigned got = 0, i;
   pthread_mutex_lock(&p->lock);
+  p->coming = ((uint64_t)n << o->class) + more;
   for (i = 0; i < n; i++) {
     if (ids[i] > (uint64_t)INT64_MAX >> o->class || !is_absent(o, ids[i]))
       continue;
@@ -84,6 +85,7 @@ unsigned ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
       break;
     out[got++] = (ahead_page){.page = ids[i], .epoch = epoch_of(o), .frame = f};
   }
+  p->coming = 0;
   pthread_mutex_unlock(&p->lock);
   frames_sort(p, out, got);
   *looked = i;
@@ -149,7 +151,7 @@ void ahead_offer(pagedb_owner *o, uint64_t id, const void *page, uint64_t lsn)
   pagedb_pool *p = o->pool;
   ahead_page a;
   unsigned looked;
-  if (ahead_begin(o, &id, 1, &a, &looked) == 0)
+  if (ahead_begin(o, &id, 1, 0, &a, &looked) == 0)
     return;
   memcpy(a.data, page, (size_t)1 << o->class);
   a.lsn = lsn;

@@ -76,9 +76,10 @@ static void spare_put(pagedb_pool *p, frame *f)
 /*
 ** The arena is backed in pieces of OS_HUGE_PAGE bytes. An empty piece in which a
 ** slab is made may become a huge page, if the pool is so large by then that one more
-** piece is little, and has room to fill it. Slabs follow one another, and so one
-** piece is full before the next is begun: what the system has given in advance for
-** the last one is all that the pool holds beyond its budget.
+** piece is little, or is about to read in as much, and has room to fill it. Slabs
+** follow one another, and so one piece is full before the next is begun: what the
+** system has given in advance for the last one is all that the pool holds beyond its
+** budget.
 **
 ** When memory of a piece goes back, the piece is ordinary pages from then on, until it
 ** is empty again; else the system would make one huge page of what stays. What was
@@ -108,7 +109,8 @@ static int piece_is_empty(const pagedb_pool *p, uint32_t piece)
 /* A slab will stand in units [at, at+n). */
 static void pieces_begin(pagedb_pool *p, uint32_t at, uint32_t n)
 {
-  if (p->used < HUGE_FROM || p->used + OS_HUGE_PAGE > p->capacity)
+  if ((p->used < HUGE_FROM && p->coming < OS_HUGE_PAGE) ||
+      p->used + OS_HUGE_PAGE > p->capacity)
     return;
   uint32_t last = (at + n - 1) / PIECE_UNITS;
   for (uint32_t i = at / PIECE_UNITS; i <= last && i < p->units / PIECE_UNITS;

@@ -204,8 +204,9 @@ struct pagedb_pool {
   uint64_t capacity;
   uint64_t used;
   uint64_t ahead_bytes; /* of frames that are out; part of used */
-  slab **unit;          /* per 64 KiB of the arena: the slab there, or NULL */
-  unsigned char *huge;  /* per OS_HUGE_PAGE of it: may be a huge page */
+  uint64_t coming; /* bytes that will be wanted soon, says who wants some now */
+  slab **unit;     /* per 64 KiB of the arena: the slab there, or NULL */
+  unsigned char *huge; /* per OS_HUGE_PAGE of it: may be a huge page */
   uint32_t units;
   uint32_t next_unit;
   slab *slabs[CLASS_MAX + 1];

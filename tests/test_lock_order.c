@@ -223,7 +223,7 @@ static void disk_under_pool_lock(void)
   ahead_page a;
   os_file *f;
   ok(os_open(temp_path(), OS_OPEN_CREATE, &f, NULL));
-  assert_int_equal(ahead_begin(r.owner, &id, 1, &a, &looked), 1);
+  assert_int_equal(ahead_begin(r.owner, &id, 1, 0, &a, &looked), 1);
   a.good = 1;
   ahead_end(r.owner, &a, 1, reads, f);
 }

@@ -332,7 +332,7 @@ static int read_ahead(void *arg)
   ok(pagedb_store_in_memory(4096, &a.store));
   ok(pagedb_pool_open(&(pagedb_pool_options){.capacity = 64 * 4096}, &a.pool));
   ok(pagedb_owner_open(a.pool, a.store, &a.owner));
-  assert_int_equal(ahead_begin(a.owner, &id, 1, &page, &looked), 1);
+  assert_int_equal(ahead_begin(a.owner, &id, 1, 0, &page, &looked), 1);
   page.good = 1;
   page.lsn = 0;
   countdown = planned;

@@ -8,6 +8,7 @@
 
 #include "ahead.h"
 #include "endian.h"
+#include "pool_int.h"
 #include "pool_rig.h"
 
 static int yes(void *arg, const ahead_page *p)
@@ -46,7 +47,7 @@ static void test_published(void **state)
   int asked = 0;
   fill(&r, 4);
   get(r.session, r.owner, 1);
-  assert_int_equal(ahead_begin(r.owner, ids, 4, a, &looked), 3);
+  assert_int_equal(ahead_begin(r.owner, ids, 4, 0, a, &looked), 3);
   assert_int_equal(looked, 4);
   assert_true(a[0].data < a[1].data && a[1].data < a[2].data);
   assert_false(pagedb_resident(r.owner, 2));
@@ -110,7 +111,7 @@ static void drop_one(rig *r, const char *why, int (*meanwhile)(rig *),
   int asked = 0;
   ok(pagedb_discard_from(r->owner, 0));
   uint64_t wasted = stats(r->pool).ahead_wasted;
-  assert_int_equal(ahead_begin(r->owner, &id, 1, &a, &looked), 1);
+  assert_int_equal(ahead_begin(r->owner, &id, 1, 0, &a, &looked), 1);
   read_in(&a, 1);
   put_le64(a.data + AT, 1);
   a.good = good;
@@ -166,20 +167,52 @@ static void test_share(void **state)
   int asked = 0;
   for (unsigned i = 0; i < AHEAD_MAX; i++)
     ids[i] = 100 + i;
-  assert_int_equal(ahead_begin(r.owner, ids, AHEAD_MAX, a, &looked), 8);
+  assert_int_equal(ahead_begin(r.owner, ids, AHEAD_MAX, 0, a, &looked), 8);
   assert_int_equal(looked, 8);
-  assert_int_equal(ahead_begin(r.owner, ids + 8, 1, more, &looked), 0);
+  assert_int_equal(ahead_begin(r.owner, ids + 8, 1, 0, more, &looked), 0);
   assert_int_equal(looked, 0);
   ahead_end(r.owner, a, 8, no, &asked);
   assert_int_equal(asked, 0);
   for (unsigned i = 0; i < 64; i++)
     put(r.session, r.owner, i, i + 1000);
   uint64_t written = stats(r.pool).pages_written;
-  assert_int_equal(ahead_begin(r.owner, ids, 8, a, &looked), 0);
+  assert_int_equal(ahead_begin(r.owner, ids, 8, 0, a, &looked), 0);
   assert_int_equal(stats(r.pool).pages_written, written);
   ok(pagedb_checkpoint(r.session, r.owner));
-  assert_int_equal(ahead_begin(r.owner, ids, 8, a, &looked), 8);
+  assert_int_equal(ahead_begin(r.owner, ids, 8, 0, a, &looked), 8);
   ahead_end(r.owner, a, 8, no, &asked);
+  rig_close(&r);
+}
+
+static unsigned huge_pieces(const pagedb_pool *p)
+{
+  unsigned n = 0;
+  for (uint64_t i = 0; i < p->capacity / OS_HUGE_PAGE; i++)
+    n += p->huge[i];
+  return n;
+}
+
+/* A huge page is begun in a pool that is still small where reading ahead will fill
+** it, and is no more than that. */
+static void test_huge(void **state)
+{
+  (void)state;
+  const unsigned piece = OS_HUGE_PAGE / PAGE;
+  rig r = rig_open(2 * piece);
+  const uint64_t ids[] = {1, 2};
+  ahead_page a[2];
+  unsigned looked;
+  int asked = 0;
+  uint64_t enough = OS_HUGE_PAGE - PAGE;
+  for (uint64_t more = enough - 1; more <= enough; more++) {
+    ok(pagedb_discard_from(r.owner, 0));
+    uint64_t used;
+    ok(pagedb_pool_resize(r.pool, 0, &used));
+    ok(pagedb_pool_resize(r.pool, 2 * (uint64_t)OS_HUGE_PAGE, &used));
+    assert_int_equal(ahead_begin(r.owner, ids, 1, more, a, &looked), 1);
+    assert_int_equal(huge_pieces(r.pool), more == enough);
+    ahead_end(r.owner, a, 1, no, &asked);
+  }
   rig_close(&r);
 }
 
@@ -197,7 +230,7 @@ static void test_shrunk(void **state)
   for (unsigned i = 0; i < 8; i++)
     ids[i] = i;
   for (int offered = 0; offered < 2; offered++) {
-    assert_int_equal(ahead_begin(r.owner, ids, 8, a, &looked), 8);
+    assert_int_equal(ahead_begin(r.owner, ids, 8, 0, a, &looked), 8);
     read_in(a, 8);
     ok(pagedb_pool_resize(r.pool, 3 * PAGE, &used));
     assert_int_equal(used, 8 * PAGE);
@@ -254,7 +287,7 @@ static void looks_ahead(void *arg, enum fault_kind kind, uint64_t page)
   const uint64_t ids[] = {page, (uint64_t)1 << 60};
   ahead_page a[2];
   if (kind == FAULT_READ)
-    l->got = ahead_begin(l->r->owner, ids, 2, a, &l->looked);
+    l->got = ahead_begin(l->r->owner, ids, 2, 0, a, &l->looked);
 }
 
 /* A page that somebody reads just now, and one that no file can have, are not
@@ -317,7 +350,7 @@ static void test_spared(void **state)
   fill(&r, 200);
   for (unsigned i = 0; i < 8; i++)
     ids[i] = i;
-  assert_int_equal(ahead_begin(r.owner, ids, 8, a, &looked), 8);
+  assert_int_equal(ahead_begin(r.owner, ids, 8, 0, a, &looked), 8);
   read_in(a, 8);
   ahead_end(r.owner, a, 8, yes, &asked);
   for (unsigned i = 8; i < 80; i++)
@@ -339,7 +372,7 @@ int main(void)
       cmocka_unit_test(test_dropped),   cmocka_unit_test(test_share),
       cmocka_unit_test(test_shrunk),    cmocka_unit_test(test_looked_at),
       cmocka_unit_test(test_spared),    cmocka_unit_test(test_not_to_be_read),
-      cmocka_unit_test(test_lines),
+      cmocka_unit_test(test_lines),     cmocka_unit_test(test_huge),
   };
   return RUN_WITH_BOTH_FENCES(tests);
 }

@@ -14,12 +14,13 @@
 **   runs    Pages whose place in a tree is not known, three in file order, each
 **           a little behind the one before: those that follow are read. For
 **           overflow chains, and where SQLite has the interior pages itself.
-**   sweeps  A scan that has passed 1 part in 32 of what is left of it is taken to
-**           go on to the end: all the rest, as far as half the pool holds it, is
-**           read in file order.
+**   sweeps  A scan that with its next window has asked for 1 part in 32 of what is
+**           left of it is taken to go on to the end: all the rest, as far as half
+**           the pool holds it, is read in file order.
 **
-** The window doubles whenever it is half used up: one that ends early has wasted
-** little. A point lookup asks for one leaf and never for the one beside it.
+** The window doubles whenever it is used up and the next one is on its way: a scan
+** that ends early has wasted little. A point lookup asks for one leaf and never for
+** the one beside it.
 **
 ** NOTHING OF THIS COSTS A HIT ANYTHING but the noting of its page number: pages
 ** are looked into only when one is missing, or one that was read ahead is used
@@ -65,14 +66,15 @@ enum {
   SCAN_STALE = 256,
   SCAN_LOOK = 4096, /* children that are looked through, either way */
   WINDOW_MIN = 4,
-  WINDOW_BYTES = 4 << 20,
+  WINDOW_BYTES = 16 << 20,
   RUN_BYTES = 1 << 20,
-  FLYING_BYTES = 4 << 20,
+  FLYING_BYTES = 16 << 20,
   FLYING_RUNS = 64,
+  PARENTS_AHEAD = 16, /* the others are for what is beside them */
   /* A read of its own takes as long as three or four more pages in another. */
   GAP_BYTES = 12288,
   RUN_STEP = 8, /* pages: a run's next one is at most so far behind */
-  SWEEP_SEEN = 256,
+  SWEEP_ASKED = 128,
   SWEEP_PART = 32,
   LINES_NS_MIN = 300,
   LINES_NS_MAX = 50000
@@ -105,6 +107,7 @@ typedef struct scan {
   unsigned asked;    /* those before were asked for, or are being read */
   unsigned seen;     /* passed in order */
   unsigned window;
+  unsigned lead; /* when no more are left that were asked for, more are */
   int reverse;
   uint64_t used; /* when, by ahead.clock */
 } scan;
@@ -199,30 +202,6 @@ static void flight_release(struct ahead *a, flight *f)
   f->held = SLOW_NOT;
   if (held == SLOW_START)
     flight_start(a, f);
-}
-
-/* Land what is back; with `wait`, after waiting for one. */
-static void harvest(conn *c, int wait)
-{
-  struct ahead *a = c->ahead;
-  int back = 0;
-  for (flight *f = a->flights; wait && f != NULL; f = f->next) {
-    flight_release(a, f);
-    back |= !f->request.flying;
-  }
-  if (wait && !back)
-    os_queue_reap(a->queue, 1);
-  while (os_queue_reap(a->queue, 0))
-    ;
-  for (flight **link = &a->flights; *link != NULL;) {
-    flight *f = *link;
-    if (f->held || f->request.flying) {
-      link = &f->next;
-      continue;
-    }
-    *link = f->next;
-    flight_land(c, f);
-  }
 }
 
 /* Pages [p, p + n), in order and with small gaps only, set out. 0: no memory,
@@ -321,6 +300,12 @@ static int plan_room(struct ahead *a, size_t n)
 {
   if (a->plan_at == a->plan_n)
     a->plan_at = a->plan_n = 0;
+  if (a->plan_at > a->plan_n / 2) {
+    memmove(a->plan, a->plan + a->plan_at,
+            (a->plan_n - a->plan_at) * sizeof *a->plan);
+    a->plan_n -= a->plan_at;
+    a->plan_at = 0;
+  }
   if (a->plan_n + n <= a->plan_room)
     return 1;
   size_t room = (a->plan_n + n) * 2;
@@ -350,11 +335,15 @@ static void plan_add(conn *c, const uint32_t *ids, unsigned n)
   if (n == 0 || !plan_room(a, n))
     return;
   size_t from = a->plan_n;
+  int sorted = 1;
   for (unsigned i = 0; i < n; i++)
     if ((uint64_t)ids[i] * size >= 4096 && ids[i] < end &&
-        !is_lock_page(ids[i], size) && !is_flying(a, ids[i]))
+        !is_lock_page(ids[i], size) && !is_flying(a, ids[i])) {
+      sorted &= a->plan_n == from || a->plan[a->plan_n - 1] < ids[i];
       a->plan[a->plan_n++] = ids[i];
-  qsort(a->plan + from, a->plan_n - from, sizeof *a->plan, by_id);
+    }
+  if (!sorted)
+    qsort(a->plan + from, a->plan_n - from, sizeof *a->plan, by_id);
 }
 
 /* How many of the plan's next pages go into one read. */
@@ -402,7 +391,9 @@ static void feed(conn *c)
   while (a->plan_at < a->plan_n && a->nflights < FLYING_RUNS &&
          a->flying < FLYING_BYTES) {
     unsigned want = plan_run(a, size), looked;
-    unsigned n = ahead_begin(o, a->plan + a->plan_at, want, page, &looked);
+    unsigned n =
+        ahead_begin(o, a->plan + a->plan_at, want,
+                    (a->plan_n - a->plan_at - want) * size, page, &looked);
     a->plan_at += looked;
     if (!flights_begin(c, o, size, page, n))
       looked = 0;
@@ -413,6 +404,50 @@ static void feed(conn *c)
       break;
     }
   }
+}
+
+/* Unlink the one that set out first of those that are back. There is one. */
+static flight *flight_take(struct ahead *a)
+{
+  flight **first = &a->flights;
+  for (flight **link = first; *link != NULL; link = &(*link)->next)
+    if (!(*link)->held && !(*link)->request.flying)
+      first = link;
+  flight *f = *first;
+  *first = f->next;
+  return f;
+}
+
+/* Wait for one. */
+static void flights_wait(struct ahead *a)
+{
+  int back = 0;
+  for (flight *f = a->flights; f != NULL; f = f->next) {
+    flight_release(a, f);
+    back |= !f->request.flying;
+  }
+  if (!back)
+    os_queue_reap(a->queue, 1);
+}
+
+/* Land what is back; with `wait`, after waiting for one. What is planned sets out
+** between: a device that gives back many at a time has nothing to do else while they
+** are verified. */
+static void harvest(conn *c, int wait)
+{
+  struct ahead *a = c->ahead;
+  unsigned back = 0;
+  if (wait)
+    flights_wait(a);
+  while (os_queue_reap(a->queue, 0))
+    ;
+  for (flight *f = a->flights; f != NULL; f = f->next)
+    back += !f->held && !f->request.flying;
+  for (; back > 0; back--) {
+    flight_land(c, flight_take(a));
+    feed(c);
+  }
+  feed(c);
 }
 
 static int is_planned(const struct ahead *a, uint64_t id)
@@ -431,12 +466,10 @@ static int await(conn *c, uint64_t id)
   if (a->nflights == 0 && a->plan_at == a->plan_n)
     return 0;
   harvest(c, 0);
-  feed(c);
   for (int planned = is_planned(a, id); planned || is_flying(a, id);) {
     if (a->nflights == 0)
       break;
     harvest(c, 1);
-    feed(c);
     waited = 1;
     planned = planned && is_planned(a, id);
   }
@@ -538,14 +571,23 @@ static int scan_has(const scan *t, uint64_t id, unsigned *at)
   return 0;
 }
 
+/* As a rule it is the next one of some scan: that is asked of all of them first. */
 static scan *scan_of(struct ahead *a, uint64_t id, unsigned *at)
 {
-  for (int i = 0; i < SCANS; i++)
-    if (scan_has(&a->scan[i], id, at)) {
-      a->scan[i].used = ++a->clock;
-      return &a->scan[i];
+  scan *t = NULL;
+  for (int i = 0; i < SCANS && t == NULL; i++) {
+    scan *s = &a->scan[i];
+    if (s->at + 1 < s->n && s->kid[s->at + 1] == id) {
+      *at = s->at + 1;
+      t = s;
     }
-  return NULL;
+  }
+  for (int i = 0; i < SCANS && t == NULL; i++)
+    if (scan_has(&a->scan[i], id, at))
+      t = &a->scan[i];
+  if (t != NULL)
+    t->used = ++a->clock;
+  return t;
 }
 
 static int is_in_use(const struct ahead *a, const scan *t)
@@ -622,33 +664,73 @@ static scan *scan_above(struct ahead *a, const scan *t, unsigned *next)
   return up;
 }
 
+/* The interior pages behind the scan's last one, up->kid[*from, *from + n), among
+** which are `want` children. */
+static unsigned parents_of(const scan *up, const scan *t, unsigned next,
+                           unsigned want, unsigned *from)
+{
+  unsigned pages = want / (t->per_page + 1) + 1;
+  unsigned left = up->reverse == t->reverse ? up->n - next : next + 1;
+  unsigned n = left < pages ? left : pages;
+  *from = up->reverse == t->reverse ? next : next + 1 - n;
+  return n;
+}
+
+/* Plan to read those that are needed for a list of `want` children that were not
+** asked for, at most `most` (up to FLYING_RUNS) of them now. */
+static void parents_plan(conn *c, scan *t, unsigned want, unsigned most)
+{
+  struct ahead *a = c->ahead;
+  pagedb_owner *o = atomic_load(&c->file->owner);
+  unsigned next, from, have = t->n - t->asked;
+  const scan *up = have < want ? scan_above(a, t, &next) : NULL;
+  unsigned n = up == NULL ? 0 : parents_of(up, t, next, want - have, &from);
+  uint32_t ids[FLYING_RUNS];
+  unsigned absent = 0;
+  for (unsigned i = 0; i < n && absent < most; i++) {
+    uint32_t id = up->kid[from + i];
+    if (!pagedb_resident(o, id) && !is_flying(a, id) && !is_planned(a, id))
+      ids[absent++] = id;
+  }
+  plan_add(c, ids, absent);
+}
+
 /*
 ** Make the list of children that were not asked for `want` long, as far as there
 ** are so many: read the interior pages that are needed for it, and wait for them.
 */
 static void scan_fill(conn *c, scan *t, unsigned want)
 {
-  struct ahead *a = c->ahead;
   unsigned next;
-  scan *up;
-  while (t->n - t->asked < want && (up = scan_above(a, t, &next)) != NULL) {
-    unsigned pages = (want - (t->n - t->asked)) / (t->per_page + 1) + 1;
-    unsigned from = next, n = 1;
-    if (up->reverse == t->reverse)
-      n = up->n - next < pages ? up->n - next : pages;
-    else if (next + 1 < pages)
-      from = 0, n = next + 1;
-    else
-      from = next + 1 - pages, n = pages;
+  const scan *up;
+  while (t->n - t->asked < want &&
+         (up = scan_above(c->ahead, t, &next)) != NULL) {
     uint64_t id = up->kid[next];
-    if (!pagedb_resident(atomic_load(&c->file->owner), id)) {
-      plan_add(c, up->kid + from, n);
+    if (!pagedb_resident(atomic_load(&c->file->owner), id) && !await(c, id)) {
+      parents_plan(c, t, want, FLYING_RUNS);
       feed(c);
       await(c, id);
     }
     if (!scan_append(c, t, id))
       break;
   }
+}
+
+static unsigned most_pages(const conn *c, uint64_t part)
+{
+  uint32_t size = atomic_load(&c->file->page_size);
+  uint64_t bytes = atomic_load(&pagedb_globals.pool_quarter) * 4 / part;
+  return (unsigned)(bytes / size > UINT32_MAX / 4 ? UINT32_MAX / 4
+                                                  : bytes / size);
+}
+
+/* The window after one of so many pages. */
+static unsigned window_next(const conn *c, unsigned window, uint32_t most_bytes)
+{
+  unsigned most = most_bytes / atomic_load(&c->file->page_size);
+  if (most > most_pages(c, 8))
+    most = most_pages(c, 8);
+  return window * 2 < most ? window * 2 : most;
 }
 
 /* How many children there may be behind those that were asked for. */
@@ -662,37 +744,41 @@ static uint64_t scan_rest(struct ahead *a, const scan *t)
   return t->n - t->asked + pages * t->per_page;
 }
 
-static unsigned most_pages(const conn *c, uint64_t part)
+/* How many children are to be asked for next by a scan that has asked for so many. */
+static unsigned scan_wants(conn *c, const scan *t, unsigned asked)
 {
-  uint32_t size = atomic_load(&c->file->page_size);
-  uint64_t bytes = atomic_load(&pagedb_globals.pool_quarter) * 4 / part;
-  return (unsigned)(bytes / size > UINT32_MAX / 4 ? UINT32_MAX / 4
-                                                  : bytes / size);
+  unsigned window = window_next(c, t->window, WINDOW_BYTES);
+  if (asked < SWEEP_ASKED)
+    return window;
+  uint64_t rest = scan_rest(c->ahead, t), half = most_pages(c, 2);
+  rest = rest < half ? rest : half;
+  int sweeps = ((uint64_t)asked + window) * SWEEP_PART >= rest && rest > window;
+  return sweeps ? (unsigned)rest : window;
 }
 
-/* The scan goes on: keep its window full. */
+/*
+** The scan goes on: while a window is used up, the next is read; where that is the
+** rest, none before half of it is. The interior pages that the window after it needs
+** set out first: behind this one they would be waited for. Where there is nothing
+** more, that is not found out again at each page.
+*/
 static void scan_extend(conn *c, scan *t)
 {
-  struct ahead *a = c->ahead;
   if (t->asked <= t->at)
     t->asked = t->at + 1;
-  if (t->asked - t->at - 1 > t->window / 2)
+  unsigned left = t->asked - t->at - 1;
+  if (left > t->lead)
     return;
-  unsigned window = WINDOW_BYTES / atomic_load(&c->file->page_size);
-  unsigned most = most_pages(c, 8);
-  window = window < most ? window : most;
-  t->window = t->window * 2 < window ? t->window * 2 : window;
-  unsigned want = t->window;
-  if (t->seen >= SWEEP_SEEN) {
-    uint64_t rest = scan_rest(a, t), half = most_pages(c, 2);
-    rest = rest < half ? rest : half;
-    if ((uint64_t)t->seen * SWEEP_PART >= rest && rest > want)
-      t->window = want = (unsigned)rest;
-  }
+  unsigned want = scan_wants(c, t, t->seen + left);
+  t->window = window_next(c, t->window, WINDOW_BYTES);
+  t->lead = want > t->window ? want / 2 : want;
   scan_fill(c, t, want);
   unsigned n = t->n - t->asked < want ? t->n - t->asked : want;
-  plan_add(c, t->kid + t->asked, n);
+  if (n == 0)
+    t->lead = left / 2;
   t->asked += n;
+  parents_plan(c, t, scan_wants(c, t, t->seen + left + n), PARENTS_AHEAD);
+  plan_add(c, t->kid + t->asked - n, n);
   feed(c);
 }
 
@@ -725,6 +811,7 @@ static void scan_step(conn *c, scan *t, unsigned at)
   }
   t->at = t->asked = at;
   t->seen = 0;
+  t->lead = 0;
   t->window = WINDOW_MIN / 2;
 }
 
@@ -734,17 +821,13 @@ static void run_extend(conn *c)
 {
   struct ahead *a = c->ahead;
   uint32_t ids[AHEAD_MAX];
-  unsigned most = RUN_BYTES / atomic_load(&c->file->page_size), n = 0;
+  unsigned n = 0;
   if (a->run_asked <= a->run_last)
     a->run_asked = a->run_last + 1;
   if (a->run_asked - a->run_last - 1 > a->run_window / 2)
     return;
-  if (most > AHEAD_MAX)
-    most = AHEAD_MAX;
-  if (most > most_pages(c, 8))
-    most = most_pages(c, 8);
-  a->run_window = a->run_window * 2 < most ? a->run_window * 2 : most;
-  while (n < a->run_window && a->run_asked < UINT32_MAX)
+  a->run_window = window_next(c, a->run_window, RUN_BYTES);
+  while (n < a->run_window && n < AHEAD_MAX && a->run_asked < UINT32_MAX)
     ids[n++] = (uint32_t)a->run_asked++;
   plan_add(c, ids, n);
   feed(c);
@@ -783,19 +866,26 @@ void ahead_missed(conn *c, uint64_t id)
     run_step(c, id);
 }
 
+/* Bring the leaf after this one near the processor. */
+static void lines_of_next(conn *c, const scan *t)
+{
+  if (t->at + 1 < t->n)
+    ahead_lines(c->session, atomic_load(&c->file->owner), t->kid[t->at + 1]);
+}
+
 static void ahead_used(conn *c, uint64_t id)
 {
   struct ahead *a = c->ahead;
   unsigned at;
   if (a == NULL || !allowed(c))
     return;
-  if (a->nflights > 0) {
+  if (a->nflights > 0)
     harvest(c, 0);
-    feed(c);
-  }
   scan *t = scan_of(a, id, &at);
   if (t != NULL) {
     scan_step(c, t, at);
+    if (c->lines)
+      lines_of_next(c, t);
   } else if (id > a->run_last && id < a->run_asked) {
     a->run_last = id;
     run_extend(c);
@@ -847,8 +937,7 @@ static void lines_next(conn *c, uint64_t id, const uint8_t *page)
       continue;
     t->at++;
     a->above = 0;
-    if (t->at + 1 < t->n)
-      ahead_lines(c->session, atomic_load(&c->file->owner), t->kid[t->at + 1]);
+    lines_of_next(c, t);
     return;
   }
   if (a->above)
