@@ -11,9 +11,12 @@
 **           interior pages, and a scan themselves: so a scan goes on in the next
 **           interior page. What is to be read is sorted by place in the file,
 **           neighbours go together, small gaps are read over.
+**   chains  A page is missing that the cell of a leaf says is the first of an
+**           overflow chain: its others are read with it (chain.c).
 **   runs    Pages whose place in a tree is not known, three in file order, each
 **           a little behind the one before: those that follow are read. For
-**           overflow chains, and where SQLite has the interior pages itself.
+**           chains that follow one another, and where SQLite has the interior pages
+**           itself.
 **   sweeps  A scan that has passed 1 part in 32 of what is left of it is taken to
 **           go on to the end: all the rest, as far as half the pool holds it, is
 **           read in file order.
@@ -58,6 +61,7 @@
 
 #include "../core/ahead.h"
 #include "../core/endian.h"
+#include "chain.h"
 #include "vfs_int.h"
 
 enum {
@@ -122,6 +126,7 @@ struct ahead {
   int above;      /* an interior page was asked for, and no leaf since */
   uint64_t run_last, run_asked;
   unsigned run_seen, run_window;
+  chain chain;
   uint8_t *gap; /* one page: what nobody wants is read into it */
   uint32_t gap_size;
 };
@@ -341,6 +346,14 @@ static int is_flying(const struct ahead *a, uint64_t id)
   return 0;
 }
 
+/* A page of a file of `end` pages that is worth a read, and is not on its way. */
+static int is_wanted(const struct ahead *a, uint64_t id, uint32_t size,
+                     uint64_t end)
+{
+  return id * size >= 4096 && id < end && !is_lock_page(id, size) &&
+         !is_flying(a, id);
+}
+
 static void plan_add(conn *c, const uint32_t *ids, unsigned n)
 {
   shared *s = c->file;
@@ -351,8 +364,7 @@ static void plan_add(conn *c, const uint32_t *ids, unsigned n)
     return;
   size_t from = a->plan_n;
   for (unsigned i = 0; i < n; i++)
-    if ((uint64_t)ids[i] * size >= 4096 && ids[i] < end &&
-        !is_lock_page(ids[i], size) && !is_flying(a, ids[i]))
+    if (is_wanted(a, ids[i], size, end))
       a->plan[a->plan_n++] = ids[i];
   qsort(a->plan + from, a->plan_n - from, sizeof *a->plan, by_id);
 }
@@ -383,6 +395,21 @@ static int gap_ready(struct ahead *a, uint32_t size)
   return a->gap != NULL;
 }
 
+/* Reads may begin. */
+static int is_ready(conn *c, uint32_t size)
+{
+  struct ahead *a = c->ahead;
+  if (a->queue == NULL &&
+      os_queue_open_lasting(FLYING_RUNS, &a->queue) != PAGEDB_OK)
+    a->queue = NULL;
+  return a->queue != NULL && allowed(c) && gap_ready(a, size);
+}
+
+static int is_full(const struct ahead *a)
+{
+  return a->nflights >= FLYING_RUNS || a->flying >= FLYING_BYTES;
+}
+
 /* Start reading what is planned, as much as may be under way. */
 static void feed(conn *c)
 {
@@ -392,15 +419,11 @@ static void feed(conn *c)
   ahead_page page[AHEAD_MAX];
   if (a->plan_at == a->plan_n)
     return;
-  if (a->queue == NULL &&
-      os_queue_open_lasting(FLYING_RUNS, &a->queue) != PAGEDB_OK)
-    a->queue = NULL;
-  if (a->queue == NULL || !allowed(c) || !gap_ready(a, size)) {
+  if (!is_ready(c, size)) {
     a->plan_at = a->plan_n = 0;
     return;
   }
-  while (a->plan_at < a->plan_n && a->nflights < FLYING_RUNS &&
-         a->flying < FLYING_BYTES) {
+  while (a->plan_at < a->plan_n && !is_full(a)) {
     unsigned want = plan_run(a, size), looked;
     unsigned n = ahead_begin(o, a->plan + a->plan_at, want, page, &looked);
     a->plan_at += looked;
@@ -764,6 +787,60 @@ static void run_step(conn *c, uint64_t id)
   }
 }
 
+/* ------------------------------------------------------------------ chains */
+
+/* Somebody waits for these, or will before he asks for what is planned: start
+** reading them at once. Returns where that ends. */
+static uint64_t read_first(conn *c, chain_part part)
+{
+  struct ahead *a = c->ahead;
+  uint32_t size = atomic_load(&c->file->page_size);
+  pagedb_owner *o = atomic_load(&c->file->owner);
+  uint64_t end = pages_end(c->file, size), ids[AHEAD_MAX];
+  ahead_page page[AHEAD_MAX];
+  unsigned want = 0, looked;
+  if (is_full(a) || !is_ready(c, size))
+    return part.first;
+  for (unsigned i = 0; i < part.n; i++)
+    if (is_wanted(a, part.first + i, size, end))
+      ids[want++] = part.first + i;
+  if (want == 0)
+    return part.first + part.n;
+  unsigned n = ahead_begin(o, ids, want, page, &looked);
+  if (!flights_begin(c, o, size, page, n))
+    return part.first;
+  return looked < want ? ids[looked] : part.first + part.n;
+}
+
+/* The chain was followed to `id`; `part` of it is worth a read. */
+static void chain_step(conn *c, uint64_t id, chain_part part)
+{
+  struct ahead *a = c->ahead;
+  if (part.n > (part.first == id))
+    chain_reads(&a->chain, read_first(c, part));
+  int runs = id > a->run_last && id < a->run_asked;
+  a->run_last = id;
+  if (runs)
+    run_extend(c);
+}
+
+/* Whether the missing page is one of a chain. */
+static int chain_missed(conn *c, uint64_t id)
+{
+  struct ahead *a = c->ahead;
+  chain_part part;
+  if (chain_follows(c, &a->chain, id, &part)) {
+    chain_step(c, id, part);
+  } else if (chain_begins(c, &a->chain, id, &part)) {
+    run_step(c, id);
+    chain_step(c, id, part);
+  } else {
+    return 0;
+  }
+  await(c, id);
+  return 1;
+}
+
 /* --------------------------------------------------------------- the events */
 
 void ahead_missed(conn *c, uint64_t id)
@@ -779,7 +856,7 @@ void ahead_missed(conn *c, uint64_t id)
   scan *t = scan_of(c->ahead, id, &at);
   if (t != NULL)
     scan_step(c, t, at);
-  else if (!scan_begin(c, id))
+  else if (!chain_missed(c, id) && !scan_begin(c, id))
     run_step(c, id);
 }
 
@@ -792,6 +869,11 @@ static void ahead_used(conn *c, uint64_t id)
   if (a->nflights > 0) {
     harvest(c, 0);
     feed(c);
+  }
+  chain_part part;
+  if (chain_used(c, &a->chain, id, &part)) {
+    chain_step(c, id, part);
+    return;
   }
   scan *t = scan_of(a, id, &at);
   if (t != NULL) {
@@ -890,6 +972,7 @@ void ahead_stop(conn *c)
   }
   a->run_last = a->run_asked = 0;
   a->run_seen = 0;
+  chain_forget(&a->chain);
   c->nrecent = 0;
   c->lines = 0;
 }

@@ -1,0 +1,183 @@
+/*
+** chain.c - overflow chains: what stands behind a page that is missing.
+**
+** A row that does not fit its page goes on in a chain of pages, each with the number
+** of the next one (SQLite file format, section 1.6 "Cell Payload Overflow Pages").
+** One at a time they cost a wait each. That a missing page begins a chain, and how
+** long it is, is not guessed: it stands in a cell of the b-tree page that SQLite has
+** asked for before (btree_chain). Where its other pages are is: right behind, in
+** order, as SQLite writes them in a file that grows. So
+**
+**   the first    as many as the chain has are read with it, up to `trust`: 128 KiB,
+**                less after a chain was found not to be in order, one page in the
+**                end; more again with each page that is.
+**   the rest     of a long one is read in front of who walks it, in parts that double
+**                up to 1 MiB, whenever half of a part was used. The pages that are
+**                there by then must lead to where the part begins.
+**   a jump       to another place, known from the page before it, begins a part
+**                there.
+**
+** A database with pointer-map pages has one of them within many a chain: it is read
+** with the others, and counts as in order.
+**
+** Nothing here reads the file. Pages are looked at when they are in the pool, and
+** latched at once (ahead_look): nobody is waited for. What they say is not trusted:
+** whatever it is, it costs a read of bounded length.
+**
+** A `chain` belongs to its connection, as all of read-ahead does (readahead.c).
+*/
+#include "chain.h"
+
+#include "../core/ahead.h"
+#include "../core/endian.h"
+#include "btree.h"
+
+enum {
+  TRUST_BYTES = 128 << 10,
+  PART_BYTES = 1 << 20,
+  USABLE_MIN = 480, /* SQLite file format, section 1.3.4 */
+  IN_ORDER = 2      /* pages: how far the next one is away, at most */
+};
+
+/* Pages of that many bytes together: as one read takes, and the pool gives. */
+static unsigned pages_of(const conn *c, uint64_t bytes)
+{
+  uint32_t size = atomic_load(&c->file->page_size);
+  uint64_t share = atomic_load(&pagedb_globals.pool_quarter) / 2;
+  if (bytes > share)
+    bytes = share;
+  return bytes / size > AHEAD_MAX ? AHEAD_MAX : (unsigned)(bytes / size);
+}
+
+static uint32_t usable_bytes(const conn *c)
+{
+  uint32_t reserve =
+      c->head_bytes > HEADER_RESERVE ? c->head[HEADER_RESERVE] : 0;
+  return atomic_load(&c->file->page_size) - reserve;
+}
+
+/* The page after page `id` of the chain, as far as the pool has that; else, or if
+** there is none: 0. */
+static uint64_t next_of(conn *c, uint64_t id)
+{
+  pagedb_pin pin;
+  if (!ahead_look(c->session, atomic_load(&c->file->owner), id, &pin))
+    return 0;
+  uint32_t next = get_be32(pin.data);
+  pagedb_unpin(&pin);
+  return next > 0 ? next - 1 : 0;
+}
+
+static int is_in_order(uint64_t id, uint64_t next)
+{
+  return next > id && next - id <= IN_ORDER;
+}
+
+/* Pages of the chain that begins at `first` and hangs on page `leaf`. */
+static uint64_t length_by(conn *c, uint64_t leaf, uint64_t first)
+{
+  pagedb_pin pin;
+  uint32_t usable = usable_bytes(c);
+  if (usable < USABLE_MIN || first >= UINT32_MAX ||
+      !ahead_look(c->session, atomic_load(&c->file->owner), leaf, &pin))
+    return 0;
+  uint64_t n = btree_chain(pin.data, usable, leaf, (uint32_t)first + 1);
+  pagedb_unpin(&pin);
+  return n;
+}
+
+static chain_part part_from(chain *ch, uint64_t first, uint64_t left,
+                            unsigned window)
+{
+  uint64_t n = left < window ? left : window;
+  ch->window = window;
+  ch->end = first;
+  return (chain_part){first, (unsigned)n};
+}
+
+/* The chain goes on at page `id`, `pages` behind the one before it. */
+static void step_to(conn *c, chain *ch, uint64_t id, uint64_t pages)
+{
+  unsigned most = pages_of(c, TRUST_BYTES);
+  ch->trust = ch->trust * 2 < most ? ch->trust * 2 : most;
+  ch->left = ch->left > pages ? ch->left - pages : 0;
+  ch->at = id;
+}
+
+static void jump_to(chain *ch, uint64_t id)
+{
+  ch->trust = ch->trust > 1 ? ch->trust / 2 : 1;
+  ch->left -= ch->left > 0;
+  ch->at = id;
+}
+
+int chain_follows(conn *c, chain *ch, uint64_t id, chain_part *part)
+{
+  if (ch->at == 0 || id == 0 || next_of(c, ch->at) != id)
+    return 0;
+  if (is_in_order(ch->at, id))
+    step_to(c, ch, id, id - ch->at);
+  else
+    jump_to(ch, id);
+  *part = part_from(ch, id, ch->left + 1, ch->trust);
+  return 1;
+}
+
+int chain_begins(conn *c, chain *ch, uint64_t id, chain_part *part)
+{
+  uint64_t n = 0;
+  if (c->nrecent > 1) {
+    uint64_t leaf = c->recent[(c->nrecent - 2) % RECENT_PAGES];
+    n = length_by(c, leaf, id);
+    if (n > 0)
+      ch->leaf = leaf + 1;
+    else if (ch->leaf != 0 && ch->leaf != leaf + 1)
+      n = length_by(c, ch->leaf - 1, id);
+  }
+  if (n == 0)
+    return 0;
+  if (!ch->whole)
+    ch->trust = pages_of(c, TRUST_BYTES);
+  ch->whole = 1;
+  ch->at = id;
+  ch->left = n - 1;
+  *part = part_from(ch, id, n, ch->trust);
+  return 1;
+}
+
+/* Whether the pages that were read lead to the last of them, as far as they are
+** there. */
+static int leads_on(conn *c, const chain *ch)
+{
+  for (uint64_t id = ch->at; id < ch->end; id++) {
+    uint64_t next = next_of(c, id);
+    if (next != 0 && !is_in_order(id, next))
+      return 0;
+  }
+  return 1;
+}
+
+int chain_used(conn *c, chain *ch, uint64_t id, chain_part *part)
+{
+  *part = (chain_part){0, 0};
+  if (id <= ch->at || id >= ch->end)
+    return 0;
+  uint64_t before = ch->end - id - 1;
+  step_to(c, ch, id, id - ch->at);
+  if (before > ch->window / 2 || ch->left <= before || !leads_on(c, ch))
+    return 1;
+  unsigned most = pages_of(c, PART_BYTES);
+  unsigned window = ch->window * 2 < most ? ch->window * 2 : most;
+  *part = part_from(ch, ch->end, ch->left - before, window);
+  return 1;
+}
+
+void chain_reads(chain *ch, uint64_t end)
+{
+  ch->end = end;
+}
+
+void chain_forget(chain *ch)
+{
+  ch->leaf = ch->at = ch->end = ch->left = 0;
+}
