@@ -183,6 +183,8 @@ static void flight_land(conn *c, flight *f)
     uint64_t behind = (p->page - f->first + 1) * f->size;
     p->good = same && f->request.done >= behind &&
               pages_arrived(s, f->size, p->page, p->data, &p->lsn) == PAGEDB_OK;
+    if (p->good)
+      chain_saw(&c->ahead->chain, p->page, p->data);
   }
   ahead_end(f->owner, f->page, f->n, is_still_true, f);
   atomic_fetch_add(&pagedb_globals.count.page_reads, f->n);
@@ -841,6 +843,16 @@ static int chain_missed(conn *c, uint64_t id)
   return 1;
 }
 
+/* A page is missing that no scan leads to: its chains may come with it. */
+static void leaf_missed(conn *c, uint64_t id)
+{
+  chain_part part;
+  if (!chain_around(c, &c->ahead->chain, id, &part))
+    return;
+  read_first(c, part);
+  await(c, id);
+}
+
 /* --------------------------------------------------------------- the events */
 
 void ahead_missed(conn *c, uint64_t id)
@@ -856,8 +868,12 @@ void ahead_missed(conn *c, uint64_t id)
   scan *t = scan_of(c->ahead, id, &at);
   if (t != NULL)
     scan_step(c, t, at);
-  else if (!chain_missed(c, id) && !scan_begin(c, id))
+  else if (chain_missed(c, id))
+    return;
+  else if (!scan_begin(c, id))
     run_step(c, id);
+  if (t == NULL || t->seen == 0)
+    leaf_missed(c, id);
 }
 
 static void ahead_used(conn *c, uint64_t id)
