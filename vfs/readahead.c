@@ -759,19 +759,21 @@ static void run_extend(conn *c)
 {
   struct ahead *a = c->ahead;
   uint32_t ids[AHEAD_MAX];
-  unsigned most = RUN_BYTES / atomic_load(&c->file->page_size), n = 0;
+  unsigned most = WINDOW_BYTES / atomic_load(&c->file->page_size);
   if (a->run_asked <= a->run_last)
     a->run_asked = a->run_last + 1;
   if (a->run_asked - a->run_last - 1 > a->run_window / 2)
     return;
-  if (most > AHEAD_MAX)
-    most = AHEAD_MAX;
   if (most > most_pages(c, 8))
     most = most_pages(c, 8);
   a->run_window = a->run_window * 2 < most ? a->run_window * 2 : most;
-  while (n < a->run_window && a->run_asked < UINT32_MAX)
-    ids[n++] = (uint32_t)a->run_asked++;
-  plan_add(c, ids, n);
+  for (unsigned left = a->run_window, n; left > 0; left -= n) {
+    for (n = 0; n < AHEAD_MAX && n < left && a->run_asked < UINT32_MAX; n++)
+      ids[n] = (uint32_t)a->run_asked++;
+    if (n == 0)
+      break;
+    plan_add(c, ids, n);
+  }
   feed(c);
 }
 
