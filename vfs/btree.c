@@ -174,10 +174,17 @@ typedef struct cell_parts {
   uint32_t overflow; /* page where the rest begins; 0: there is none */
 } cell_parts;
 
-/* Bytes of a payload of p bytes that stand in the cell (section 1.6). */
+/* Bytes of a payload that stand in the cell, if there are no more (section 1.6; u
+** bytes of a page are usable). */
+static uint64_t local_most(uint64_t u, int index)
+{
+  return index ? (u - 12) * 64 / 255 - 23 : u - 35;
+}
+
+/* The same of a payload of p bytes. */
 static uint64_t local_bytes(uint64_t u, uint64_t p, int index)
 {
-  uint64_t most = index ? (u - 12) * 64 / 255 - 23 : u - 35;
+  uint64_t most = local_most(u, index);
   uint64_t least = (u - 12) * 32 / 255 - 23;
   if (p <= most)
     return p;
@@ -233,10 +240,14 @@ uint64_t btree_chain(const uint8_t *page, uint32_t usable, uint64_t id,
   if (type != 13 && type != 10 && type != 2)
     return 0;
   const uint8_t *pointer = head + (type == 2 ? 12 : 8);
-  uint32_t cells = get_be16(head + 3);
+  uint32_t cells = get_be16(head + 3), skip = type == 2 ? 4 : 0;
+  uint64_t most = local_most(usable, type != 13), payload;
+  uint8_t most_byte = (uint8_t)(most < 127 ? most : 127);
   for (uint32_t i = 0; i < cells && end - pointer >= 2; i++, pointer += 2) {
     uint32_t at = get_be16(pointer);
-    if (at >= usable)
+    /* Most rows are short: a look at their length must do. */
+    if (at + skip >= usable || page[at + skip] <= most_byte ||
+        varint(page + at + skip, end, &payload) == 0 || payload <= most)
       continue;
     cell_parts c = cell_parse(page + at, end, type, usable);
     if (c.overflow == first && first != 0)

@@ -196,12 +196,13 @@ static uint64_t find(conn *c, chain *ch, uint64_t id)
 
 int chain_begins(conn *c, chain *ch, uint64_t id, chain_part *part)
 {
+  unsigned most = pages_of(c, TRUST_BYTES);
   uint64_t n = find(c, ch, id);
   if (n == 0)
     return 0;
-  if (!ch->whole)
-    ch->trust = pages_of(c, TRUST_BYTES);
-  ch->whole = 1;
+  if (!ch->begun || ch->trust > most)
+    ch->trust = most;
+  ch->begun = 1;
   if (ch->leaf == recent(c, 1) + 1)
     learn(c, ch, id, n);
   *part = part_from(ch, id, n, ch->trust);

@@ -31,7 +31,7 @@ typedef struct chain {
   uint64_t left; /* pages behind `at`, by the cell */
   unsigned window;               /* pages that were read together last */
   unsigned trust;                /* pages that are read with a chain's first */
-  int whole;                     /* trust has been set */
+  int begun;                     /* there was one: trust is set */
   chain_part around;             /* read with a leaf, and not used yet */
   uint64_t around_for;           /* the leaf's parent */
   vicinity vicinity[VICINITIES]; /* by parent modulo that */
