@@ -487,6 +487,30 @@ static void test_cells(void **state)
   free(cell);
 }
 
+/* Pages full of anything: nothing behind them is looked at (sanitizers, valgrind). */
+static void test_random_cells(void **state)
+{
+  (void)state;
+  static const uint8_t type[] = {13, 10, 2, 5};
+  uint64_t seed = test_seed("cells", 20261121);
+  unsigned found = 0;
+  for (unsigned i = 0; i < scaled(20000); i++) {
+    uint32_t usable = 480 + (uint32_t)random_below(&seed, PAGE - 480 + 1);
+    uint8_t *page = malloc(usable);
+    for (uint32_t at = 0; at < usable; at++)
+      page[at] = (uint8_t)(random_below(&seed, 4) ? random_below(&seed, 256)
+                                                  : random_below(&seed, 3));
+    page[0] = type[random_below(&seed, 4)];
+    page[3] = (uint8_t)random_below(&seed, 3);
+    for (uint32_t at = 0; at < 64; at++)
+      page[8 + 2 * at] &= 1;
+    for (uint32_t at = 200; at + 4 <= usable; at += 3)
+      found += btree_chain(page, usable, 1, get_be32(page + at)) > 0;
+    free(page);
+  }
+  assert_true(found > 0);
+}
+
 static int setup(void **state)
 {
   (void)state;
@@ -497,11 +521,12 @@ static int setup(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_together),   cmocka_unit_test(test_without),
-      cmocka_unit_test(test_scattered),  cmocka_unit_test(test_long),
-      cmocka_unit_test(test_index),      cmocka_unit_test(test_equal),
-      cmocka_unit_test(test_small_pool), cmocka_unit_test(test_nonsense),
-      cmocka_unit_test(test_damage),     cmocka_unit_test(test_cells),
+      cmocka_unit_test(test_together),     cmocka_unit_test(test_without),
+      cmocka_unit_test(test_scattered),    cmocka_unit_test(test_long),
+      cmocka_unit_test(test_index),        cmocka_unit_test(test_equal),
+      cmocka_unit_test(test_small_pool),   cmocka_unit_test(test_nonsense),
+      cmocka_unit_test(test_damage),       cmocka_unit_test(test_cells),
+      cmocka_unit_test(test_random_cells),
   };
   return cmocka_run_group_tests(tests, setup, NULL);
 }
