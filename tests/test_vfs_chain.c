@@ -255,6 +255,50 @@ static void test_long(void **state)
   db_close(db);
 }
 
+/* One that goes on elsewhere is not read past the place where it leaves. */
+static void test_broken(void **state)
+{
+  (void)state;
+  const char *path = db_path("chain.db");
+  make(path, "pagedb", 4096, 40, 120000);
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "DELETE FROM t WHERE k=20");
+  run(db, "INSERT INTO t VALUES(20, 20, randomblob(600000))");
+  db_close(db);
+  db = open_cold(path, "pagedb");
+  get_int(db, "SELECT n FROM t WHERE k=20");
+  tally t = tally_of(db);
+  assert_int_equal(row_of(db, 20), 1200000);
+  t = since(db, t);
+  if (t.pages < 140 || t.pages > 170 || t.reads > 12)
+    fail_msg("%d reads of %d pages, %d wasted", t.reads, (int)t.pages,
+             (int)t.wasted);
+  db_close(db);
+}
+
+/* A pointer-map page within it does not end a chain. */
+static void test_pointer_maps(void **state)
+{
+  (void)state;
+  const char *path = db_path("chain.db");
+  db_remove(path);
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "PRAGMA page_size=512; PRAGMA auto_vacuum=1;"
+          "CREATE TABLE first(v); INSERT INTO first VALUES(zeroblob(4096));"
+          "CREATE TABLE t(k INTEGER PRIMARY KEY, n, v BLOB);"
+          "INSERT INTO t VALUES(1, 1, randomblob(400000))");
+  db_close(db);
+  db = open_cold(path, "pagedb");
+  get_int(db, "SELECT n FROM t WHERE k=1");
+  tally t = tally_of(db);
+  assert_int_equal(row_of(db, 1), 800000);
+  t = since(db, t);
+  if (t.reads > 8)
+    fail_msg("%d reads of %d pages, %d wasted", t.reads, (int)t.pages,
+             (int)t.wasted);
+  db_close(db);
+}
+
 /* In keys of an index, of leaves and of interior pages, and in a table that is one.
 */
 static void test_index(void **state)
@@ -523,6 +567,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_together),     cmocka_unit_test(test_without),
       cmocka_unit_test(test_scattered),    cmocka_unit_test(test_long),
+      cmocka_unit_test(test_broken),       cmocka_unit_test(test_pointer_maps),
       cmocka_unit_test(test_index),        cmocka_unit_test(test_equal),
       cmocka_unit_test(test_small_pool),   cmocka_unit_test(test_nonsense),
       cmocka_unit_test(test_damage),       cmocka_unit_test(test_cells),

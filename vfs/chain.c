@@ -49,14 +49,11 @@ enum {
   CREDIT_USED = 2
 };
 
-/* Pages of that many bytes together: as one read takes, and the pool gives. */
-static unsigned pages_of(const conn *c, uint64_t bytes)
+/* Pages of that many bytes together: as one read takes. The pool may give less. */
+static unsigned pages_of(const conn *c, uint32_t bytes)
 {
-  uint32_t size = atomic_load(&c->file->page_size);
-  uint64_t share = atomic_load(&pagedb_globals.pool_quarter) / 2;
-  if (bytes > share)
-    bytes = share;
-  return bytes / size > AHEAD_MAX ? AHEAD_MAX : (unsigned)(bytes / size);
+  uint32_t n = bytes / atomic_load(&c->file->page_size);
+  return n > AHEAD_MAX ? AHEAD_MAX : n;
 }
 
 static uint32_t usable_bytes(const conn *c)
@@ -127,7 +124,7 @@ int chain_follows(conn *c, chain *ch, uint64_t id, chain_part *part)
   if (ch->at == 0 || id == 0 || next_of(c, ch->at) != id)
     return 0;
   if (is_in_order(ch->at, id))
-    step_to(c, ch, id, id - ch->at);
+    step_to(c, ch, id, 1);
   else
     jump_to(ch, id);
   *part = part_from(ch, id, ch->left + 1, ch->trust);
@@ -231,9 +228,11 @@ static int begins_around(conn *c, chain *ch, uint64_t id)
 void chain_saw(chain *ch, uint64_t id, const uint8_t *page)
 {
   uint32_t next = get_be32(page);
-  if (id >= ch->at && id < ch->end &&
-      (next == 0 || !is_in_order(id, next - 1)) &&
-      (ch->last == 0 || id < ch->last))
+  if (id < ch->at || id >= ch->end || id == ch->passed)
+    return;
+  if (next > 0 && is_in_order(id, next - 1))
+    ch->passed = next - 1 > id + 1 ? id + 1 : 0;
+  else if (ch->last == 0 || id < ch->last)
     ch->last = id;
 }
 
@@ -244,8 +243,8 @@ int chain_used(conn *c, chain *ch, uint64_t id, chain_part *part)
     return 1;
   if (id <= ch->at || id >= ch->end)
     return 0;
-  uint64_t before = ch->end - id - 1;
-  step_to(c, ch, id, id - ch->at);
+  uint64_t before = ch->end - id - 1, pages = id - ch->at;
+  step_to(c, ch, id, pages > IN_ORDER ? pages : 1);
   if (before > ch->window / 2 || ch->left <= before || ch->last != 0)
     return 1;
   unsigned most = pages_of(c, PART_BYTES);
@@ -261,6 +260,6 @@ void chain_reads(chain *ch, uint64_t end)
 
 void chain_forget(chain *ch)
 {
-  ch->leaf = ch->at = ch->end = ch->left = 0;
+  ch->leaf = ch->at = ch->end = ch->left = ch->passed = 0;
   ch->around.n = 0;
 }

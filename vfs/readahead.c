@@ -11,12 +11,11 @@
 **           interior pages, and a scan themselves: so a scan goes on in the next
 **           interior page. What is to be read is sorted by place in the file,
 **           neighbours go together, small gaps are read over.
-**   chains  A page is missing that the cell of a leaf says is the first of an
-**           overflow chain: its others are read with it (chain.c).
+**   chains  A cell of a leaf says that the missing page begins an overflow chain: it
+**           is read with its others (chain.c).
 **   runs    Pages whose place in a tree is not known, three in file order, each
-**           a little behind the one before: those that follow are read. For
-**           chains that follow one another, and where SQLite has the interior pages
-**           itself.
+**           a little behind the one before: those that follow are read. For chains in
+**           a row, and where SQLite has the interior pages itself.
 **   sweeps  A scan that has passed 1 part in 32 of what is left of it is taken to
 **           go on to the end: all the rest, as far as half the pool holds it, is
 **           read in file order.
@@ -767,11 +766,11 @@ static void run_extend(conn *c)
   if (most > most_pages(c, 8))
     most = most_pages(c, 8);
   a->run_window = a->run_window * 2 < most ? a->run_window * 2 : most;
-  for (unsigned left = a->run_window, n; left > 0; left -= n) {
-    for (n = 0; n < AHEAD_MAX && n < left && a->run_asked < UINT32_MAX; n++)
-      ids[n] = (uint32_t)a->run_asked++;
-    if (n == 0)
-      break;
+  for (unsigned left = a->run_window; left > 0;) {
+    unsigned n = 0;
+    for (; n < AHEAD_MAX && left > 0; left--)
+      if (a->run_asked < UINT32_MAX)
+        ids[n++] = (uint32_t)a->run_asked++;
     plan_add(c, ids, n);
   }
   feed(c);
@@ -831,16 +830,14 @@ static void chain_step(conn *c, uint64_t id, chain_part part)
 /* Whether the missing page is one of a chain. */
 static int chain_missed(conn *c, uint64_t id)
 {
-  struct ahead *a = c->ahead;
+  chain *ch = &c->ahead->chain;
   chain_part part;
-  if (chain_follows(c, &a->chain, id, &part)) {
-    chain_step(c, id, part);
-  } else if (chain_begins(c, &a->chain, id, &part)) {
+  if (!chain_follows(c, ch, id, &part)) {
+    if (!chain_begins(c, ch, id, &part))
+      return 0;
     run_step(c, id);
-    chain_step(c, id, part);
-  } else {
-    return 0;
   }
+  chain_step(c, id, part);
   await(c, id);
   return 1;
 }
@@ -849,10 +846,10 @@ static int chain_missed(conn *c, uint64_t id)
 static void leaf_missed(conn *c, uint64_t id)
 {
   chain_part part;
-  if (!chain_around(c, &c->ahead->chain, id, &part))
-    return;
-  read_first(c, part);
-  await(c, id);
+  if (chain_around(c, &c->ahead->chain, id, &part)) {
+    read_first(c, part);
+    await(c, id);
+  }
 }
 
 /* --------------------------------------------------------------- the events */
