@@ -24,7 +24,7 @@
 ** rows whose chains nobody wants, and leaves without, are soon read alone again.
 **
 ** A database with pointer-map pages has one of them within many a chain: it is read
-** with the others, and counts as in order.
+** with the others, and what is behind it counts as in order.
 **
 ** Nothing here reads the file. Pages are looked at when they were asked for, are in
 ** the pool and can be latched at once (ahead_look: nobody is waited for), or when
@@ -228,11 +228,9 @@ static int begins_around(conn *c, chain *ch, uint64_t id)
 void chain_saw(chain *ch, uint64_t id, const uint8_t *page)
 {
   uint32_t next = get_be32(page);
-  if (id < ch->at || id >= ch->end || id == ch->passed)
-    return;
-  if (next > 0 && is_in_order(id, next - 1))
-    ch->passed = next - 1 > id + 1 ? id + 1 : 0;
-  else if (ch->last == 0 || id < ch->last)
+  if (id >= ch->at && id < ch->end &&
+      (next == 0 || !is_in_order(id, next - 1)) &&
+      (ch->last == 0 || id < ch->last))
     ch->last = id;
 }
 
@@ -260,6 +258,6 @@ void chain_reads(chain *ch, uint64_t end)
 
 void chain_forget(chain *ch)
 {
-  ch->leaf = ch->at = ch->end = ch->left = ch->passed = 0;
+  ch->leaf = ch->at = ch->end = ch->left = 0;
   ch->around.n = 0;
 }

@@ -28,13 +28,12 @@ typedef struct chain {
   uint64_t at;   /* its page that was asked for last; 0: none */
   uint64_t end;  /* pages before this one were asked for, or are being read */
   uint64_t last; /* of these, the one that leads elsewhere; 0: none is known */
-  uint64_t passed;     /* one that the page before it leaves out; 0: none */
-  uint64_t left;       /* pages behind `at`, by the cell */
-  unsigned window;     /* pages that were read together last */
-  unsigned trust;      /* pages that are read with a chain's first */
-  int begun;           /* there was one: trust is set */
-  chain_part around;   /* read with a leaf, and not used yet */
-  uint64_t around_for; /* the leaf's parent */
+  uint64_t left; /* pages behind `at`, by the cell */
+  unsigned window;               /* pages that were read together last */
+  unsigned trust;                /* pages that are read with a chain's first */
+  int begun;                     /* there was one: trust is set */
+  chain_part around;             /* read with a leaf, and not used yet */
+  uint64_t around_for;           /* the leaf's parent */
   vicinity vicinity[VICINITIES]; /* by parent modulo that */
 } chain;
 
