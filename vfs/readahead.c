@@ -11,8 +11,8 @@
 **           interior pages, and a scan themselves: so a scan goes on in the next
 **           interior page. What is to be read is sorted by place in the file,
 **           neighbours go together, small gaps are read over.
-**   chains  A cell of a leaf says that the missing page begins an overflow chain: it
-**           is read with its others (chain.c).
+**   chains  A cell of a leaf says that the missing page begins an overflow chain:
+**           all of a short one is read at once, a long one in parts (chain.c).
 **   runs    Pages whose place in a tree is not known, three in file order, each
 **           a little behind the one before: those that follow are read. For chains in
 **           a row, and where SQLite has the interior pages itself.
