@@ -401,6 +401,43 @@ static int64_t spilled_and_rolled_back(const char *vfs, const char *their_vfs)
   return v;
 }
 
+/* The same with a blob: its chain is being read in front of who reads its
+** beginning. */
+static int64_t spilled_into_a_chain(const char *vfs, const char *their_vfs)
+{
+  enum { BYTES = 400000, BEGIN = 80000 };
+  const char *path = db_path("state.db");
+  make(path, vfs, "DELETE");
+  sqlite3 *db = db_open(path, vfs);
+  run(db,
+      "CREATE TABLE b(id INTEGER PRIMARY KEY, z); "
+      "INSERT INTO b VALUES(1, zeroblob(%d))",
+      BYTES);
+  db_close(db);
+  db = db_open(path, vfs);
+  sqlite3_blob *blob;
+  char *begin = malloc(BEGIN);
+  pagedb_globals.slow_reads = SLOW_START;
+  assert_int_equal(sqlite3_blob_open(db, "main", "b", "z", 1, 0, &blob),
+                   SQLITE_OK);
+  assert_int_equal(sqlite3_blob_read(blob, begin, BEGIN, 0), SQLITE_OK);
+  sqlite3_blob_close(blob);
+  free(begin);
+  open_theirs(path, their_vfs);
+  ask(&them, "PRAGMA pagedb_pool_size=131072");
+  tell(&them, "PRAGMA cache_size=5");
+  tell(&them, "BEGIN");
+  tell(&them, "UPDATE b SET z=replace(hex(zeroblob(200000)),'0','7')");
+  ahead_wait(conn_of_db(db));
+  pagedb_globals.slow_reads = SLOW_NOT;
+  tell(&them, "ROLLBACK");
+  int64_t v = read_fresh(db, "SELECT z=zeroblob(400000) FROM b");
+  ask(&them, "PRAGMA pagedb_pool_size=67108864");
+  tell(&them, "close");
+  db_close(db);
+  return v;
+}
+
 /* We checkpoint a page that another of our connections reads ahead meanwhile:
 ** its image from before comes back after. */
 static int64_t own_checkpoint(const char *vfs, const char *their_vfs)
@@ -592,6 +629,8 @@ static void test_ahead(void **state)
   (void)state;
   with_control(spilled_and_rolled_back, plain, "unix", RULE_AHEAD);
   with_control(spilled_and_rolled_back, "pagedb", "pagedb", RULE_AHEAD);
+  with_control(spilled_into_a_chain, plain, "unix", RULE_AHEAD);
+  with_control(spilled_into_a_chain, "pagedb", "pagedb", RULE_AHEAD);
   with_control(own_checkpoint, plain, NULL, RULE_AHEAD);
   with_control(own_checkpoint, "pagedb", NULL, RULE_AHEAD);
   for (int seen = 0; seen < 2; seen++) {

@@ -1,9 +1,10 @@
 /*
 ** btree.c - walks the b-trees of a database to say what each page is for.
 **
-** For reports about damaged pages only: it reads the file as it is, without
-** SQLite, and follows what still makes sense (SQLite file format, sections 1.4
-** to 1.8 and 2.6). Every page is visited once, so that no cycle can trap it.
+** The walk is for reports about damaged pages only: it reads the file as it is,
+** without SQLite, and follows what still makes sense (SQLite file format, sections
+** 1.4 to 1.8 and 2.6). Every page is visited once, so that no cycle can trap it.
+** Read-ahead asks for the length of a chain (btree_chain).
 */
 #include "btree.h"
 
@@ -163,11 +164,27 @@ static void schema_row(walk *w, const uint8_t *p, const uint8_t *end)
 
 /* ------------------------------------------------------------------- pages */
 
-/* Bytes of a payload of p bytes that stand in the cell (section 1.6). */
-static uint64_t local_bytes(const walk *w, uint64_t p, int index)
+/* What stands in a cell, and what hangs on it. */
+typedef struct cell_parts {
+  uint32_t child; /* page; 0: none */
+  uint64_t payload;
+  uint64_t local; /* bytes of it that stand here */
+  const uint8_t
+      *start;        /* of these; NULL: there are none, or they make no sense */
+  uint32_t overflow; /* page where the rest begins; 0: there is none */
+} cell_parts;
+
+/* Bytes of a payload that stand in the cell, if there are no more (section 1.6; u
+** bytes of a page are usable). */
+static uint64_t local_most(uint64_t u, int index)
 {
-  uint64_t u = w->usable;
-  uint64_t most = index ? (u - 12) * 64 / 255 - 23 : u - 35;
+  return index ? (u - 12) * 64 / 255 - 23 : u - 35;
+}
+
+/* The same of a payload of p bytes. */
+static uint64_t local_bytes(uint64_t u, uint64_t p, int index)
+{
+  uint64_t most = local_most(u, index);
   uint64_t least = (u - 12) * 32 / 255 - 23;
   if (p <= most)
     return p;
@@ -175,31 +192,68 @@ static uint64_t local_bytes(const walk *w, uint64_t p, int index)
   return k <= most ? k : least;
 }
 
-static void one_cell(walk *w, const uint8_t *cell, const uint8_t *end, int type)
+/* A cell of a page of that type, which ends before `end`. */
+static cell_parts cell_parse(const uint8_t *cell, const uint8_t *end, int type,
+                             uint32_t usable)
 {
-  uint64_t payload, rowid;
+  cell_parts c = {0};
+  uint64_t rowid;
   int interior = type == 2 || type == 5, index = type == 2 || type == 10;
   if (interior) {
     if (end - cell < 4)
-      return;
-    push(w, get_be32(cell));
+      return c;
+    c.child = get_be32(cell);
     cell += 4;
   }
   if (type == 5)
-    return;
-  int n = varint(cell, end, &payload);
+    return c;
+  int n = varint(cell, end, &c.payload);
   cell += n;
   if (n == 0 || (!index && (n = varint(cell, end, &rowid)) == 0))
-    return;
+    return c;
   if (!index)
     cell += n;
-  uint64_t local = local_bytes(w, payload, index);
-  if (local > (uint64_t)(end - cell))
-    return;
-  if (w->schema && type == 13)
-    schema_row(w, cell, cell + local);
-  if (payload > local && end - cell >= (ptrdiff_t)(local + 4))
-    follow_overflow(w, get_be32(cell + local));
+  c.local = local_bytes(usable, c.payload, index);
+  if (c.local > (uint64_t)(end - cell))
+    return c;
+  c.start = cell;
+  if (c.payload > c.local && end - cell >= (ptrdiff_t)(c.local + 4))
+    c.overflow = get_be32(cell + c.local);
+  return c;
+}
+
+static void one_cell(walk *w, const uint8_t *cell, const uint8_t *end, int type)
+{
+  cell_parts c = cell_parse(cell, end, type, w->usable);
+  push(w, c.child);
+  if (w->schema && type == 13 && c.start != NULL)
+    schema_row(w, c.start, c.start + c.local);
+  if (c.overflow != 0)
+    follow_overflow(w, c.overflow);
+}
+
+uint64_t btree_chain(const uint8_t *page, uint32_t usable, uint64_t id,
+                     uint32_t first)
+{
+  const uint8_t *head = page + (id == 0 ? 100 : 0), *end = page + usable;
+  int type = head[0];
+  if (type != 13 && type != 10 && type != 2)
+    return 0;
+  const uint8_t *pointer = head + (type == 2 ? 12 : 8);
+  uint32_t cells = get_be16(head + 3), skip = type == 2 ? 4 : 0;
+  uint64_t most = local_most(usable, type != 13), payload;
+  uint8_t most_byte = (uint8_t)(most < 127 ? most : 127);
+  for (uint32_t i = 0; i < cells && end - pointer >= 2; i++, pointer += 2) {
+    uint32_t at = get_be16(pointer);
+    /* Most rows are short: a look at their length must do. */
+    if (at + skip >= usable || page[at + skip] <= most_byte ||
+        varint(page + at + skip, end, &payload) == 0 || payload <= most)
+      continue;
+    cell_parts c = cell_parse(page + at, end, type, usable);
+    if (c.overflow == first && first != 0)
+      return (c.payload - c.local - 1) / (usable - 4) + 1;
+  }
+  return 0;
 }
 
 static page_kind kind_of_type(int type)

@@ -1,5 +1,6 @@
 /*
-** btree.h - which table or index each page of a database belongs to.
+** btree.h - which table or index each page of a database belongs to, and what hangs
+** on a cell.
 */
 #ifndef BTREE_H
 #define BTREE_H
@@ -46,5 +47,14 @@ page_map *page_map_make(page_reader read, void *arg, uint32_t page_size,
 void page_map_free(page_map *m);
 /* "" when none. Belongs to the map. */
 const char *page_map_object(const page_map *m, uint64_t id);
+
+/*
+** The overflow chain that begins at page `first` (from 1) and hangs on a cell of
+** b-tree page `id` (from 0), of which `usable` bytes (480 or more) stand at `page`:
+** how many pages it has by the cell's payload. 0: no cell has it, or it is no b-tree
+** page. Nothing is trusted.
+*/
+uint64_t btree_chain(const uint8_t *page, uint32_t usable, uint64_t id,
+                     uint32_t first);
 
 #endif

@@ -11,9 +11,11 @@
 **           interior pages, and a scan themselves: so a scan goes on in the next
 **           interior page. What is to be read is sorted by place in the file,
 **           neighbours go together, small gaps are read over.
+**   chains  A cell of a leaf says that the missing page begins an overflow chain:
+**           all of a short one is read at once, a long one in parts (chain.c).
 **   runs    Pages whose place in a tree is not known, three in file order, each
-**           a little behind the one before: those that follow are read. For
-**           overflow chains, and where SQLite has the interior pages itself.
+**           a little behind the one before: those that follow are read. For chains in
+**           a row, and where SQLite has the interior pages itself.
 **   sweeps  A scan that with its next window has asked for 1 part in 32 of what is
 **           left of it is taken to go on to the end: all the rest, as far as half
 **           the pool holds it, is read in file order.
@@ -59,6 +61,7 @@
 
 #include "../core/ahead.h"
 #include "../core/endian.h"
+#include "chain.h"
 #include "vfs_int.h"
 
 enum {
@@ -67,7 +70,8 @@ enum {
   SCAN_LOOK = 4096, /* children that are looked through, either way */
   WINDOW_MIN = 4,
   WINDOW_BYTES = 16 << 20,
-  RUN_BYTES = 1 << 20,
+  READ_BYTES = 1 << 20,
+  RUN_BYTES = 4 << 20,
   FLYING_BYTES = 16 << 20,
   FLYING_RUNS = 64,
   PARENTS_AHEAD = 16, /* the others are for what is beside them */
@@ -125,6 +129,7 @@ struct ahead {
   int above;      /* an interior page was asked for, and no leaf since */
   uint64_t run_last, run_asked;
   unsigned run_seen, run_window;
+  chain chain;
   uint8_t *gap; /* one page: what nobody wants is read into it */
   uint32_t gap_size;
 };
@@ -181,6 +186,8 @@ static void flight_land(conn *c, flight *f)
     uint64_t behind = (p->page - f->first + 1) * f->size;
     p->good = same && f->request.done >= behind &&
               pages_arrived(s, f->size, p->page, p->data, &p->lsn) == PAGEDB_OK;
+    if (p->good)
+      chain_saw(&c->ahead->chain, p->page, p->data);
   }
   ahead_end(f->owner, f->page, f->n, is_still_true, f);
   atomic_fetch_add(&pagedb_globals.count.page_reads, f->n);
@@ -326,6 +333,14 @@ static int is_flying(const struct ahead *a, uint64_t id)
   return 0;
 }
 
+/* A page of a file of `end` pages that is worth a read, and is not on its way. */
+static int is_wanted(const struct ahead *a, uint64_t id, uint32_t size,
+                     uint64_t end)
+{
+  return id * size >= 4096 && id < end && !is_lock_page(id, size) &&
+         !is_flying(a, id);
+}
+
 static void plan_add(conn *c, const uint32_t *ids, unsigned n)
 {
   shared *s = c->file;
@@ -337,8 +352,7 @@ static void plan_add(conn *c, const uint32_t *ids, unsigned n)
   size_t from = a->plan_n;
   int sorted = 1;
   for (unsigned i = 0; i < n; i++)
-    if ((uint64_t)ids[i] * size >= 4096 && ids[i] < end &&
-        !is_lock_page(ids[i], size) && !is_flying(a, ids[i])) {
+    if (is_wanted(a, ids[i], size, end)) {
       sorted &= a->plan_n == from || a->plan[a->plan_n - 1] < ids[i];
       a->plan[a->plan_n++] = ids[i];
     }
@@ -351,7 +365,7 @@ static unsigned plan_run(const struct ahead *a, uint32_t size)
 {
   const uint64_t *id = a->plan + a->plan_at;
   size_t left = a->plan_n - a->plan_at;
-  unsigned n = 1, most = RUN_BYTES / size;
+  unsigned n = 1, most = READ_BYTES / size;
   if (most > AHEAD_MAX)
     most = AHEAD_MAX;
   while (n < left && id[n] > id[n - 1] &&
@@ -372,6 +386,21 @@ static int gap_ready(struct ahead *a, uint32_t size)
   return a->gap != NULL;
 }
 
+/* Reads may begin. */
+static int is_ready(conn *c, uint32_t size)
+{
+  struct ahead *a = c->ahead;
+  if (a->queue == NULL &&
+      os_queue_open_lasting(FLYING_RUNS, &a->queue) != PAGEDB_OK)
+    a->queue = NULL;
+  return a->queue != NULL && allowed(c) && gap_ready(a, size);
+}
+
+static int is_full(const struct ahead *a)
+{
+  return a->nflights >= FLYING_RUNS || a->flying >= FLYING_BYTES;
+}
+
 /* Start reading what is planned, as much as may be under way. */
 static void feed(conn *c)
 {
@@ -381,15 +410,11 @@ static void feed(conn *c)
   ahead_page page[AHEAD_MAX];
   if (a->plan_at == a->plan_n)
     return;
-  if (a->queue == NULL &&
-      os_queue_open_lasting(FLYING_RUNS, &a->queue) != PAGEDB_OK)
-    a->queue = NULL;
-  if (a->queue == NULL || !allowed(c) || !gap_ready(a, size)) {
+  if (!is_ready(c, size)) {
     a->plan_at = a->plan_n = 0;
     return;
   }
-  while (a->plan_at < a->plan_n && a->nflights < FLYING_RUNS &&
-         a->flying < FLYING_BYTES) {
+  while (a->plan_at < a->plan_n && !is_full(a)) {
     unsigned want = plan_run(a, size), looked;
     unsigned n =
         ahead_begin(o, a->plan + a->plan_at, want,
@@ -821,15 +846,18 @@ static void run_extend(conn *c)
 {
   struct ahead *a = c->ahead;
   uint32_t ids[AHEAD_MAX];
-  unsigned n = 0;
   if (a->run_asked <= a->run_last)
     a->run_asked = a->run_last + 1;
   if (a->run_asked - a->run_last - 1 > a->run_window / 2)
     return;
   a->run_window = window_next(c, a->run_window, RUN_BYTES);
-  while (n < a->run_window && n < AHEAD_MAX && a->run_asked < UINT32_MAX)
-    ids[n++] = (uint32_t)a->run_asked++;
-  plan_add(c, ids, n);
+  for (unsigned left = a->run_window; left > 0;) {
+    unsigned n = 0;
+    for (; n < AHEAD_MAX && left > 0; left--)
+      if (a->run_asked < UINT32_MAX)
+        ids[n++] = (uint32_t)a->run_asked++;
+    plan_add(c, ids, n);
+  }
   feed(c);
 }
 
@@ -844,6 +872,68 @@ static void run_step(conn *c, uint64_t id)
     a->run_seen = 0;
     a->run_asked = 0;
     a->run_window = WINDOW_MIN / 2;
+  }
+}
+
+/* ------------------------------------------------------------------ chains */
+
+/* Somebody waits for these, or will before he asks for what is planned: start
+** reading them at once. Returns where that ends. */
+static uint64_t read_first(conn *c, chain_part part)
+{
+  struct ahead *a = c->ahead;
+  uint32_t size = atomic_load(&c->file->page_size);
+  pagedb_owner *o = atomic_load(&c->file->owner);
+  uint64_t end = pages_end(c->file, size), ids[AHEAD_MAX];
+  ahead_page page[AHEAD_MAX];
+  unsigned want = 0, looked;
+  if (is_full(a) || !is_ready(c, size))
+    return part.first;
+  for (unsigned i = 0; i < part.n; i++)
+    if (is_wanted(a, part.first + i, size, end))
+      ids[want++] = part.first + i;
+  if (want == 0)
+    return part.first + part.n;
+  unsigned n = ahead_begin(o, ids, want, 0, page, &looked);
+  if (!flights_begin(c, o, size, page, n))
+    return part.first;
+  return looked < want ? ids[looked] : part.first + part.n;
+}
+
+/* The chain was followed to `id`; `part` of it is worth a read. */
+static void chain_step(conn *c, uint64_t id, chain_part part)
+{
+  struct ahead *a = c->ahead;
+  if (part.n > (part.first == id))
+    chain_reads(&a->chain, read_first(c, part));
+  int runs = id > a->run_last && id < a->run_asked;
+  a->run_last = id;
+  if (runs)
+    run_extend(c);
+}
+
+/* Whether the missing page is one of a chain. */
+static int chain_missed(conn *c, uint64_t id)
+{
+  chain *ch = &c->ahead->chain;
+  chain_part part;
+  if (!chain_follows(c, ch, id, &part)) {
+    if (!chain_begins(c, ch, id, &part))
+      return 0;
+    run_step(c, id);
+  }
+  chain_step(c, id, part);
+  await(c, id);
+  return 1;
+}
+
+/* A page is missing that no scan leads to: its chains may come with it. */
+static void leaf_missed(conn *c, uint64_t id)
+{
+  chain_part part;
+  if (chain_around(c, &c->ahead->chain, id, &part)) {
+    read_first(c, part);
+    await(c, id);
   }
 }
 
@@ -862,8 +952,12 @@ void ahead_missed(conn *c, uint64_t id)
   scan *t = scan_of(c->ahead, id, &at);
   if (t != NULL)
     scan_step(c, t, at);
+  else if (chain_missed(c, id))
+    return;
   else if (!scan_begin(c, id))
     run_step(c, id);
+  if (t == NULL || t->seen == 0)
+    leaf_missed(c, id);
 }
 
 /* Bring the leaf after this one near the processor. */
@@ -881,6 +975,11 @@ static void ahead_used(conn *c, uint64_t id)
     return;
   if (a->nflights > 0)
     harvest(c, 0);
+  chain_part part;
+  if (chain_used(c, &a->chain, id, &part)) {
+    chain_step(c, id, part);
+    return;
+  }
   scan *t = scan_of(a, id, &at);
   if (t != NULL) {
     scan_step(c, t, at);
@@ -979,6 +1078,7 @@ void ahead_stop(conn *c)
   }
   a->run_last = a->run_asked = 0;
   a->run_seen = 0;
+  chain_forget(&a->chain);
   c->nrecent = 0;
   c->lines = 0;
 }

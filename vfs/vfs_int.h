@@ -12,13 +12,14 @@
 **   lock.c      locks and shared memory; is what the pool holds still true?
 **   read.c      xRead, xFetch
 **   readahead.c pages that a scan will want, read before it asks
+**   chain.c     which pages of an overflow chain those are
 **   write.c     xWrite, xTruncate, xSync: the write transaction and its join
 **   behind.c    pages that go out while the transaction goes on
 **   join.c      what happens at the join: which pages get stamps
 **   checkpoint.c  writes of a WAL checkpoint; the observer of WAL files
 **   control.c   xFileControl, PRAGMAs
 **   stamp.c     stamping and unstamping a whole file
-**   btree.c     which table or index a page belongs to
+**   btree.c     which table or index a page belongs to; how long a chain is
 **   sql.c       SQL functions and tables
 **
 ** TWO OBJECTS. A `conn` is one sqlite3_file: a connection's handle, with its
