@@ -27,7 +27,7 @@ typedef enum mark {
   /* In a log of several processes, for the states from 0 on: the content's hash. */
   MARK_PLAIN,
   MARK_STAMPED,
-  MARK_SYNC,  /* in such a log: n is their synchronous */
+  MARK_SYNC,  /* in such a log: the number is their synchronous */
   MARK_STRICT /* in such a log: spec.strict */
 } mark;
 
