@@ -403,6 +403,44 @@ static void assert_file_is(const char *path, const uint8_t *all, size_t n)
   free(now);
 }
 
+/* A join that failed had settled how pages go out; what is written then is none of
+** its business, and is plain from the first byte to the last. */
+static void test_plain_after_a_failed_join(void **state)
+{
+  (void)state;
+  const char *path = db_path("failed.db");
+  size_t n = 0;
+  db_close(make(path, "DELETE"));
+  uint8_t *stamped = read_whole(path, &n), *plain = read_whole(path, &n);
+  uint64_t pages = n / SIZE;
+  change_page1(stamped);
+  clean_tails(stamped, pages);
+  memset(plain + SIZE, 77, n - SIZE);
+  change_page1(plain);
+  plain[HEADER_RESERVE] = 0;
+  plain[HEADER_READ_VERSION - 1] = 1;
+  sqlite3 *db = db_open(path, "pagedb");
+  conn *c = conn_in(db);
+  sqlite3_int64 bytes = 0;
+  lock_exclusive(c);
+  control(c, SQLITE_FCNTL_OVERWRITE, &bytes);
+  write_pages(c, stamped, 0, pages);
+  flush_early(c);
+  failing_reads = 1000;
+  int rc = control(c, SQLITE_FCNTL_SYNC, NULL);
+  failing_reads = 0;
+  assert_int_not_equal(rc & 0xff, SQLITE_NOTFOUND);
+  write_pages(c, plain, 0, pages);
+  join(c);
+  assert_int_equal(atomic_load(&c->file->stamped), 0);
+  control(c, SQLITE_FCNTL_COMMIT_PHASETWO, NULL);
+  unlock(c);
+  db_close(db);
+  assert_file_is(path, plain, n);
+  free(stamped);
+  free(plain);
+}
+
 /* A VACUUM made a stamped file, and its commit failed: what comes back uses the last
 ** bytes of its pages, and none of it is stamped, however early it goes out. */
 static void test_plain_again_after_vacuum(void **state)
@@ -593,6 +631,73 @@ static void test_write_around_pins(void **state)
                      SQLITE_OK);
   unlock(c);
   run(db, "PRAGMA pagedb_pool_size=67108864");
+  db_close(db);
+}
+
+/* What was never written through is cut off again: the file is as long as it is. */
+static void test_cut_of_what_is_in_the_pool(void **state)
+{
+  (void)state;
+  const char *path = db_path("cut.db");
+  sqlite3 *db = make(path, "DELETE");
+  conn *c = conn_in(db);
+  const uint64_t pages = page_count(path);
+  const uint8_t page[SIZE] = {0};
+  sqlite3_int64 bytes = 0;
+  lock_exclusive(c);
+  for (uint64_t id = pages; id < pages + 5; id++)
+    assert_int_equal(write_at(c, page, SIZE, (sqlite3_int64)(id * SIZE)),
+                     SQLITE_OK);
+  assert_int_equal(c->base.pMethods->xFileSize(&c->base, &bytes), SQLITE_OK);
+  assert_int_equal(bytes, (pages + 5) * SIZE);
+  assert_int_equal(
+      c->base.pMethods->xTruncate(&c->base, (sqlite3_int64)(pages * SIZE)),
+      SQLITE_OK);
+  assert_int_equal(c->base.pMethods->xFileSize(&c->base, &bytes), SQLITE_OK);
+  assert_int_equal(bytes, pages * SIZE);
+  join(c);
+  control(c, SQLITE_FCNTL_COMMIT_PHASETWO, NULL);
+  unlock(c);
+  db_close(db);
+  assert_int_equal(page_count(path), pages);
+  assert_whole(path, 1);
+}
+
+/* Whatever writes, the pages that it changes are counted, and no others: what was
+** read of them before is old. */
+static void test_writes_are_counted(void **state)
+{
+  (void)state;
+  const char *path = db_path("counted.db");
+  sqlite3 *db = make(path, "DELETE");
+  run(db, "SELECT count(*) FROM t");
+  shared *s = conn_in(db)->file;
+  uint8_t pages[2 * SIZE];
+  file_read_at(path, 3 * SIZE, pages, sizeof pages);
+  const uint32_t before[] = {file_changes(s, 2), file_changes(s, 3),
+                             file_changes(s, 4), file_changes(s, 5)};
+  ok(io_write(s, pages, sizeof pages, 3 * SIZE));
+  for (uint64_t i = 0; i < 4; i++)
+    assert_int_equal(file_changes(s, 2 + i) != before[i], i == 1 || i == 2);
+  db_close(db);
+  assert_whole(path, 1);
+}
+
+/* Pages of a size that the file had stay as long as somebody has one pinned. */
+static void test_pinned_pages_stay(void **state)
+{
+  (void)state;
+  const char *path = db_path("stay.db");
+  sqlite3 *db = make(path, "DELETE");
+  conn *c = conn_in(db);
+  struct pages *p;
+  pagedb_pin pin;
+  ok(pages_open(c->file, SIZE, &p));
+  ok(pagedb_fetch(c->session, pages_owner(p), 1, &pin));
+  assert_int_equal(pages_close(p), 0);
+  assert_true(pagedb_resident(pages_owner(p), 1));
+  pagedb_unpin(&pin);
+  assert_int_equal(pages_close(p), 1);
   db_close(db);
 }
 
@@ -837,6 +942,28 @@ static void test_stamp_and_journals(void **state)
   assert_int_equal(stamp(db, "PRAGMA pagedb_stamp"), SQLITE_OK);
   run(db, "PRAGMA journal_mode=TRUNCATE; INSERT INTO t VALUES(1, 2)");
   assert_int_equal(stamp(db, "PRAGMA pagedb_unstamp"), SQLITE_OK);
+  db_close(db);
+  assert_whole(path, 0);
+}
+
+/* After PRAGMA pagedb_unstamp page 1 keeps a record through a checkpoint, though no
+** page behind it has one any more. */
+static void test_record_of_page_1_stays(void **state)
+{
+  (void)state;
+  const char *path = db_path("stays.db");
+  const uint8_t blank[RECORD] = {0};
+  uint8_t page1[SIZE];
+  sqlite3 *db = make(path, "WAL");
+  assert_int_equal(stamp(db, "PRAGMA pagedb_unstamp"), SQLITE_OK);
+  run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+  for (uint64_t id = 1; id < page_count(path); id++)
+    file_write_at(path, (id + 1) * SIZE - RECORD, blank, RECORD);
+  run(db, "PRAGMA user_version=7; PRAGMA wal_checkpoint(TRUNCATE)");
+  file_read_at(path, 0, page1, SIZE);
+  assert_int_equal(get_be32(page1 + 60), 7);
+  assert_true(tail_is_ours(page1, SIZE));
+  assert_false(all_zero(page1 + SIZE - RECORD, RECORD));
   db_close(db);
   assert_whole(path, 0);
 }
@@ -1593,11 +1720,15 @@ int main(void)
       cmocka_unit_test(test_kinds_of_writes),
       cmocka_unit_test(test_odd_writes),
       cmocka_unit_test(test_odd_writes_into_stamped),
+      cmocka_unit_test(test_plain_after_a_failed_join),
       cmocka_unit_test(test_plain_again_after_vacuum),
       cmocka_unit_test(test_replacement_seen_late),
       cmocka_unit_test(test_backup_of_a_foreign_tail),
       cmocka_unit_test(test_cut_in_front_of_a_pin),
       cmocka_unit_test(test_write_around_pins),
+      cmocka_unit_test(test_cut_of_what_is_in_the_pool),
+      cmocka_unit_test(test_writes_are_counted),
+      cmocka_unit_test(test_pinned_pages_stay),
       cmocka_unit_test(test_vacuum_that_never_wrote),
       cmocka_unit_test(test_pages_of_another_size),
       cmocka_unit_test(test_two_writers),
@@ -1605,6 +1736,7 @@ int main(void)
       cmocka_unit_test(test_stamp_refuses),
       cmocka_unit_test(test_adopt_checks_first),
       cmocka_unit_test(test_stamp_and_journals),
+      cmocka_unit_test(test_record_of_page_1_stays),
       cmocka_unit_test(test_lost_guards),
       cmocka_unit_test(test_words_of_the_index),
       cmocka_unit_test(test_no_header_after_a_checkpoint),

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,12 +18,22 @@
 #undef sqlite3_auto_extension
 #undef sqlite3_cancel_auto_extension
 #undef sqlite3_vfs_find
+#undef sqlite3_config
 
 #include "util.h"
 
 typedef int entry_point(sqlite3 *, char **, const sqlite3_api_routines *);
 
 static const sqlite3_api_routines *routines;
+
+static unsigned complaints; /* that the page cache came too late */
+
+static void on_log(void *arg, int code, const char *message)
+{
+  (void)arg;
+  complaints += code == SQLITE_WARNING &&
+                strstr(message, "its built-in page cache stays") != NULL;
+}
 
 static int take_routines(sqlite3 *db, char **message,
                          const sqlite3_api_routines *api)
@@ -91,7 +102,8 @@ static void test_old_sqlite(void **state)
   dlclose(so);
 }
 
-/* By name only, then as the default: once each, however often it is loaded. */
+/* By name only, then as the default: once each, however often it is loaded. The page
+** cache is missed by who asked for it, and by nobody else. */
 static void test_entry_points(void **state)
 {
   (void)state;
@@ -113,6 +125,12 @@ static void test_entry_points(void **state)
                      SQLITE_OK_LOAD_PERMANENTLY);
     assert_string_equal(sqlite3_vfs_find(NULL)->zName, "pagedb");
   }
+  assert_int_equal(complaints, 0);
+  setenv("PAGEDB_PCACHE", "on", 1);
+  assert_int_equal(entry(so, "sqlite3_pagedb_init")(db, &message, routines),
+                   SQLITE_OK_LOAD_PERMANENTLY);
+  unsetenv("PAGEDB_PCACHE");
+  assert_int_equal(complaints, 1);
   sqlite3_close(db);
 }
 
@@ -123,6 +141,8 @@ int main(void)
       cmocka_unit_test(test_entry_points),
   };
   sqlite3 *db = NULL;
+  unsetenv("PAGEDB_PCACHE");
+  sqlite3_config(SQLITE_CONFIG_LOG, on_log, NULL);
   sqlite3_auto_extension((void (*)(void))take_routines);
   sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE, "unix");
   sqlite3_close(db);

@@ -76,8 +76,9 @@ static struct {
   int path;    /* xFullPathname */
   int control; /* xFileControl */
   int data;    /* xRead and xWrite */
+  int access;  /* xAccess, when it asks whether a file may be written */
 } answers;
-static unsigned closes;
+static unsigned closes, asked; /* xAccess */
 
 /* Ours in front of the platform's: of databases, of journals. */
 static struct kind {
@@ -141,6 +142,15 @@ static int odd_path(sqlite3_vfs *v, const char *name, int n, char *out)
                            : below->xFullPathname(below, name, n, out);
 }
 
+static int odd_access(sqlite3_vfs *v, const char *name, int flags, int *out)
+{
+  (void)v;
+  asked++;
+  return answers.access != 0 && flags == SQLITE_ACCESS_READWRITE
+             ? answers.access
+             : below->xAccess(below, name, flags, out);
+}
+
 static sqlite3_syscall_ptr odd_no_call(sqlite3_vfs *v, const char *name)
 {
   (void)v;
@@ -156,6 +166,7 @@ static void odd_register(void)
   odd.pNext = NULL;
   odd.xOpen = odd_open;
   odd.xFullPathname = odd_path;
+  odd.xAccess = odd_access;
   memset(&answers, 0, sizeof answers);
   assert_int_equal(sqlite3_vfs_register(&odd, 0), SQLITE_OK);
 }
@@ -427,13 +438,17 @@ static void test_names_below(void **state)
   int there = 5;
   odd_register();
   sqlite3 *first = make(plain, "pagedb");
+  assert_int_equal(atomic_load(&pagedb_globals.other_parents), 0);
   sqlite3 *db = make(path, "pagedb&pagedb_parent=odd");
+  assert_int_equal(atomic_load(&pagedb_globals.other_parents), 1);
   static const char *const behind[] = {"", "-journal", "-wal", ".other", "x"};
   for (size_t i = 0; i < sizeof behind / sizeof behind[0]; i++) {
     snprintf(name, sizeof name, "%s%s", path, behind[i]);
+    asked = 0;
     assert_int_equal(v->xAccess(v, name, SQLITE_ACCESS_EXISTS, &there),
                      SQLITE_OK);
     assert_int_equal(there, i == 0);
+    assert_int_equal(asked, i < 3); /* its own names, and no others */
   }
   assert_int_equal(v->xAccess(v, plain, SQLITE_ACCESS_EXISTS, &there),
                    SQLITE_OK);
@@ -441,8 +456,39 @@ static void test_names_below(void **state)
   assert_int_equal(v->xAccess(v, NULL, SQLITE_ACCESS_EXISTS, &there),
                    SQLITE_OK);
   db_close(db);
+  assert_int_equal(atomic_load(&pagedb_globals.other_parents), 0);
   db_close(first);
   sqlite3_vfs_unregister(&odd);
+}
+
+/* The journal's end cannot be made durable when a plain database has replaced a
+** stamped one: the guard stays, which is said, and goes with the next
+** transaction. */
+static void test_guard_waits(void **state)
+{
+  (void)state;
+  const char *path = db_path("waits.db"), *source = db_path("waits-from.db");
+  uint8_t guard;
+  odd_register();
+  db_close(make(path, "pagedb"));
+  sqlite3 *from = make(source, "unix");
+  sqlite3 *db = db_open(path, "pagedb&pagedb_parent=odd");
+  sqlite3_backup *b = sqlite3_backup_init(db, "main", from, "main");
+  answers.access = SQLITE_IOERR_ACCESS;
+  assert_int_equal(sqlite3_backup_step(b, -1), SQLITE_DONE);
+  assert_int_equal(sqlite3_backup_finish(b), SQLITE_OK);
+  answers.access = 0;
+  assert_non_null(
+      strstr(last_log(), "keeps its guard until the next transaction"));
+  file_read_at(path, HEADER_READ_VERSION - 1, &guard, 1);
+  assert_int_equal(guard >> 4, 5);
+  run(db, "INSERT INTO t VALUES(1, 2)");
+  file_read_at(path, HEADER_READ_VERSION - 1, &guard, 1);
+  assert_int_equal(guard, 1);
+  db_close(db);
+  db_close(from);
+  sqlite3_vfs_unregister(&odd);
+  assert_whole(path, 0);
 }
 
 /* ------------------------------------------------------------- registration */
@@ -577,6 +623,7 @@ int main(void)
       cmocka_unit_test(test_one_fate),
       cmocka_unit_test(test_open_flags),
       cmocka_unit_test(test_names_below),
+      cmocka_unit_test(test_guard_waits),
       cmocka_unit_test(test_register_again),
       cmocka_unit_test(test_sql_by_hand),
       cmocka_unit_test(test_not_ours),
