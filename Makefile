@@ -115,6 +115,7 @@ WRAP_test_pagefile := -Wl,--wrap=os_datasync -Wl,--wrap=os_size \
   -Wl,--wrap=os_readv -Wl,--wrap=os_writev -Wl,--wrap=os_open
 WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
   -Wl,--wrap=os_aligned_alloc -Wl,--wrap=os_reserve -Wl,--wrap=os_map
+WRAP_test_vfs_memory := -Wl,--wrap=malloc -Wl,--wrap=calloc
 WRAP_test_vfs_life := -Wl,--wrap=os_writev
 WRAP_test_pool_edges := -Wl,--wrap=pthread_mutex_lock
 WRAP_test_vfs_ahead := -Wl,--wrap=calloc

@@ -845,6 +845,71 @@ static void test_somebody_is_first(void **state)
   rig_close(&r);
 }
 
+static void reads_page_0_anew(void *arg)
+{
+  rig *r = arg;
+  ok(pagedb_invalidate(r->owner));
+  reads_page_0(arg);
+}
+
+/* The page is invalidated, and read anew by another, while somebody is about to mark
+** it dirty: what is marked then would be lost. */
+static void test_invalidated_before_it_is_dirty(void **state)
+{
+  (void)state;
+  rig r = rig_open(8);
+  pagedb_pin pin;
+  fill(&r, 1);
+  ok(pagedb_fetch(r.session, r.owner, 0, &pin));
+  ok(pagedb_latch_exclusive(&pin));
+  first = (struct first){reads_page_0_anew, &r};
+  expect(pagedb_mark_dirty(&pin, 1), PAGEDB_EMISUSE);
+  pagedb_unpin(&pin);
+  assert_int_equal(dirty(&r), 0);
+  rig_close(&r);
+}
+
+static int call_change_0(pagedb_session *s, rig *r)
+{
+  pagedb_pin pin;
+  int err = pagedb_fetch(s, r->owner, 0, &pin);
+  if (err == PAGEDB_OK)
+    err = pagedb_latch_exclusive(&pin);
+  if (err == PAGEDB_OK)
+    err = pagedb_mark_dirty(&pin, 1);
+  pagedb_unpin(&pin);
+  return err;
+}
+
+/* Two wait for one latch: asleep, so that their parking lot is free for others. */
+static void test_two_are_parked(void **state)
+{
+  (void)state;
+  rig r = rig_open(8);
+  pagedb_pin pin;
+  job jobs[2];
+  fill(&r, 1);
+  ok(pagedb_fetch(r.session, r.owner, 0, &pin));
+  ok(pagedb_latch_exclusive(&pin));
+  for (int i = 0; i < 2; i++) {
+    job_start(&jobs[i], &r, call_change_0);
+    for (int n = 0; n < 20; n++)
+      nap();
+  }
+  for (int i = 0; i < PARK_LOTS; i++) {
+    int n = 0;
+    while (pthread_mutex_trylock(&r.pool->lots[i].lock) != 0 && n++ < 1000)
+      nap();
+    assert_true(n < 1000);
+    pthread_mutex_unlock(&r.pool->lots[i].lock);
+  }
+  pagedb_unpin(&pin);
+  for (int i = 0; i < 2; i++)
+    ok(job_join(&jobs[i]));
+  ok(pagedb_flush(r.session, r.owner));
+  rig_close(&r);
+}
+
 static unsigned spare_frames(const pagedb_pool *p)
 {
   unsigned n = 0;
@@ -946,6 +1011,8 @@ int main(void)
       cmocka_unit_test(test_large_outside),
       cmocka_unit_test(test_user_meets_hand),
       cmocka_unit_test(test_somebody_is_first),
+      cmocka_unit_test(test_invalidated_before_it_is_dirty),
+      cmocka_unit_test(test_two_are_parked),
       cmocka_unit_test(test_dropped_above_the_budget),
       cmocka_unit_test(test_reclaim_of_pinned),
   };

@@ -281,6 +281,46 @@ static void test_one_owner_for_a_store(void **state)
   rig_close(&r);
 }
 
+static void *owners_come_and_go(void *arg)
+{
+  rig *r = arg;
+  pagedb_session *s;
+  fault_store *disk = fault_store_new(PAGE);
+  if (pagedb_session_open(r->pool, &s) != PAGEDB_OK)
+    abort();
+  for (unsigned i = 0; i < scaled(2000); i++) {
+    pagedb_owner *o;
+    pagedb_pin pin;
+    if (pagedb_owner_open(r->pool, fault_store_base(disk), &o) != PAGEDB_OK ||
+        pagedb_fetch_new(s, o, i % 700, &pin) != PAGEDB_OK)
+      abort();
+    pagedb_unpin(&pin);
+    if (pagedb_flush(s, o) != PAGEDB_OK || pagedb_owner_close(o) != PAGEDB_OK)
+      abort();
+  }
+  if (pagedb_session_close(s) != PAGEDB_OK)
+    abort();
+  fault_store_free(disk);
+  return NULL;
+}
+
+/* Owners of several threads come and go in one pool's list. */
+static void test_owners_come_and_go(void **state)
+{
+  (void)state;
+  rig r = rig_open(64);
+  pthread_t thread[4];
+  fill(&r, 4);
+  for (int i = 0; i < 4; i++)
+    assert_int_equal(pthread_create(&thread[i], NULL, owners_come_and_go, &r),
+                     0);
+  for (int i = 0; i < 4; i++)
+    pthread_join(thread[i], NULL);
+  for (unsigned i = 0; i < 4; i++)
+    assert_int_equal(get(r.session, r.owner, i), i + 1000);
+  rig_close(&r);
+}
+
 /* A pin whose page was invalidated and read anew still names its owner. */
 static void test_close_with_pinned_orphan(void **state)
 {
@@ -427,6 +467,7 @@ int main(void)
       cmocka_unit_test(test_races_of_readers),
       cmocka_unit_test(test_failing_store_spares_others),
       cmocka_unit_test(test_one_owner_for_a_store),
+      cmocka_unit_test(test_owners_come_and_go),
       cmocka_unit_test(test_close_with_pinned_orphan),
       cmocka_unit_test(test_new_page_against_invalidate),
       cmocka_unit_test(test_close_during_failing_eviction),

@@ -1,41 +1,64 @@
 /*
-** test_vfs_memory.c - SQLite's nth allocation fails while a database is opened.
+** test_vfs_memory.c - the nth allocation fails while a database is opened: of
+** SQLite's, or of ours.
 **
 ** The open fails, or the connection is what it would have been: with its own
 ** descriptors, on Direct I/O, sharing the pool. What is missing for a moment is
-** no reason to do without for good.
+** no reason to do without for good. What was taken is given back: the address
+** sanitizer would tell.
+**
+** Linked with --wrap for malloc and calloc.
 */
 #define SQLITE_CORE 1
 #include "../vfs/vfs_int.h"
 #include "sqlutil.h"
 #include "vfsutil.h"
 
-static sqlite3_mem_methods real;
-static unsigned left; /* allocations before the one that fails; 0: none does */
+enum whose { OF_SQLITE, OURS, WHOSE };
 
-static int fails(void)
+static sqlite3_mem_methods real;
+/* Allocations before the one that fails; 0: none does. */
+static unsigned left[WHOSE];
+
+static int fails(enum whose w)
 {
-  return left > 0 && --left == 0;
+  return left[w] > 0 && --left[w] == 0;
 }
 
 static void *mem_malloc(int n)
 {
-  return fails() ? NULL : real.xMalloc(n);
+  return fails(OF_SQLITE) ? NULL : real.xMalloc(n);
 }
 
 static void *mem_realloc(void *p, int n)
 {
-  return fails() ? NULL : real.xRealloc(p, n);
+  return fails(OF_SQLITE) ? NULL : real.xRealloc(p, n);
+}
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+
+void *__wrap_malloc(size_t n)
+{
+  return fails(OURS) ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+  return fails(OURS) ? NULL : __real_calloc(n, size);
 }
 
 /* NULL if it failed. */
-static sqlite3 *try_open(const char *path, unsigned nth, int *failed)
+static sqlite3 *try_open(const char *path, enum whose w, unsigned nth,
+                         int *failed)
 {
   sqlite3 *db = NULL;
-  left = nth;
+  left[w] = nth;
   int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, "pagedb");
-  *failed = left == 0;
-  left = 0;
+  *failed = left[w] == 0;
+  left[w] = 0;
   if (rc == SQLITE_OK)
     return db;
   assert_int_equal(rc & 0xff, SQLITE_NOMEM);
@@ -43,9 +66,8 @@ static sqlite3 *try_open(const char *path, unsigned nth, int *failed)
   return NULL;
 }
 
-static void test_open(void **state)
+static void fail_each(enum whose w)
 {
-  (void)state;
   const char *path = db_path("memory.db");
   int failed = 0;
   db_remove(path);
@@ -56,7 +78,7 @@ static void test_open(void **state)
 
   unsigned refused = 0;
   for (unsigned nth = 1; nth == 1 || failed; nth++) {
-    db = try_open(path, nth, &failed);
+    db = try_open(path, w, nth, &failed);
     refused += db == NULL;
     if (db == NULL)
       continue;
@@ -65,14 +87,27 @@ static void test_open(void **state)
     sqlite3_close(db);
   }
   print_message("%u opens refused\n", refused);
-  assert_true(refused > 5);
+  assert_true(refused > (w == OURS ? 3 : 5));
   db_remove(path);
+}
+
+static void test_open(void **state)
+{
+  (void)state;
+  fail_each(OF_SQLITE);
+}
+
+static void test_open_without_ours(void **state)
+{
+  (void)state;
+  fail_each(OURS);
 }
 
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_open),
+      cmocka_unit_test(test_open_without_ours),
   };
   sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real);
   sqlite3_mem_methods m = real;
