@@ -663,6 +663,31 @@ static void test_cut_of_what_is_in_the_pool(void **state)
   assert_whole(path, 1);
 }
 
+/* The first write of an empty file tells no page size: it is there all the same. */
+static void test_write_of_no_page(void **state)
+{
+  (void)state;
+  const char *path = db_path("nopage.db");
+  uint8_t bytes[1000];
+  db_remove(path);
+  sqlite3 *db = db_open(path, "pagedb");
+  conn *c = conn_in(db);
+  memset(bytes, 'x', sizeof bytes);
+  lock_exclusive(c);
+  assert_int_equal(write_at(c, bytes, sizeof bytes, 0), SQLITE_OK);
+  assert_null(atomic_load(&c->file->owner));
+  join(c);
+  assert_int_equal(atomic_load(&c->file->stamped), 0);
+  control(c, SQLITE_FCNTL_COMMIT_PHASETWO, NULL);
+  unlock(c);
+  db_close(db);
+  assert_int_equal(file_bytes_of(path), sizeof bytes);
+  memset(bytes, 0, sizeof bytes);
+  file_read_at(path, 0, bytes, sizeof bytes);
+  assert_int_equal(bytes[0], 'x');
+  assert_memory_equal(bytes, bytes + 1, sizeof bytes - 1);
+}
+
 /* Whatever writes, the pages that it changes are counted, and no others: what was
 ** read of them before is old. */
 static void test_writes_are_counted(void **state)
@@ -1727,6 +1752,7 @@ int main(void)
       cmocka_unit_test(test_cut_in_front_of_a_pin),
       cmocka_unit_test(test_write_around_pins),
       cmocka_unit_test(test_cut_of_what_is_in_the_pool),
+      cmocka_unit_test(test_write_of_no_page),
       cmocka_unit_test(test_writes_are_counted),
       cmocka_unit_test(test_pinned_pages_stay),
       cmocka_unit_test(test_vacuum_that_never_wrote),
