@@ -12,6 +12,7 @@
 **   lock.c      locks and shared memory; is what the pool holds still true?
 **   read.c      xRead, xFetch
 **   readahead.c pages that a scan will want, read before it asks
+**   flights.c   the reads that this takes: planned, under way, into the pool
 **   chain.c     which pages of an overflow chain those are
 **   write.c     xWrite, xTruncate, xSync: the write transaction and its join
 **   behind.c    pages that go out while the transaction goes on
@@ -295,7 +296,7 @@ struct conn {
   int above;             /* the last page of xFetch was an interior one */
   int lines;             /* a scan reads what is on its pages */
   uint64_t sampled;      /* when that was looked into, ns */
-  struct ahead *ahead;   /* readahead.c; NULL: nothing yet */
+  struct ahead *ahead;   /* flights.h; NULL: nothing yet */
   behind *behind;        /* behind.c; NULL: nothing yet */
   unsigned char *bounce; /* 64 KiB, aligned, made when needed */
   uint8_t head[HEADER_BYTES];
