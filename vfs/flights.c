@@ -221,7 +221,7 @@ static int flights_begin(conn *c, pagedb_owner *o, uint32_t size, ahead_page *p,
 
 static int by_id(const void *a, const void *b)
 {
-  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+  uint64_t x = ((const planned *)a)->id, y = ((const planned *)b)->id;
   return x < y ? -1 : x > y;
 }
 
@@ -239,12 +239,44 @@ void plan_clear(struct ahead *a)
   a->plan_at = a->plan_n = 0;
 }
 
-int plan_has(const struct ahead *a, uint64_t id)
+/* Where the page stands in the plan; NULL: it does not. */
+static const planned *plan_find(const struct ahead *a, uint64_t id)
 {
   for (size_t i = a->plan_at; i < a->plan_n; i++)
-    if (a->plan[i] == id)
-      return 1;
-  return 0;
+    if (a->plan[i].id == id)
+      return &a->plan[i];
+  return NULL;
+}
+
+int plan_has(const struct ahead *a, uint64_t id)
+{
+  return plan_find(a, id) != NULL;
+}
+
+/* Somebody waits for what has this ticket: it comes before what others want, which
+** may be the rest of a large table. Without memory it does not. */
+static void plan_prefer(struct ahead *a, uint32_t ticket)
+{
+  size_t n = a->plan_n - a->plan_at, from = a->plan_at, others = 0;
+  planned *other = malloc(n * sizeof *other);
+  if (other == NULL)
+    return;
+  for (size_t i = from; i < a->plan_n; i++)
+    if (a->plan[i].ticket == ticket)
+      a->plan[from++] = a->plan[i];
+    else
+      other[others++] = a->plan[i];
+  memcpy(a->plan + from, other, others * sizeof *other);
+  free(other);
+}
+
+/* Whether anybody still wants it. */
+static int is_due(const struct ahead *a, const planned *p)
+{
+  int due = p->ticket == 0;
+  for (int i = 0; i < SCANS && !due; i++)
+    due = a->scan[i].ticket == p->ticket;
+  return due;
 }
 
 static int plan_room(struct ahead *a, size_t n)
@@ -260,7 +292,7 @@ static int plan_room(struct ahead *a, size_t n)
   if (a->plan_n + n <= a->plan_room)
     return 1;
   size_t room = (a->plan_n + n) * 2;
-  uint64_t *more = realloc(a->plan, room * sizeof *more);
+  planned *more = realloc(a->plan, room * sizeof *more);
   if (more == NULL)
     return 0;
   a->plan = more;
@@ -285,7 +317,7 @@ static int is_wanted(const struct ahead *a, uint64_t id, uint32_t size,
          !flights_have(a, id);
 }
 
-void plan_add(conn *c, const uint32_t *ids, unsigned n)
+void plan_add(conn *c, const uint32_t *ids, unsigned n, uint32_t ticket)
 {
   shared *s = c->file;
   struct ahead *a = c->ahead;
@@ -297,24 +329,29 @@ void plan_add(conn *c, const uint32_t *ids, unsigned n)
   int sorted = 1;
   for (unsigned i = 0; i < n; i++)
     if (is_wanted(a, ids[i], size, end)) {
-      sorted &= a->plan_n == from || a->plan[a->plan_n - 1] < ids[i];
-      a->plan[a->plan_n++] = ids[i];
+      sorted &= a->plan_n == from || a->plan[a->plan_n - 1].id < ids[i];
+      a->plan[a->plan_n++] = (planned){ids[i], ticket};
     }
   if (!sorted)
     qsort(a->plan + from, a->plan_n - from, sizeof *a->plan, by_id);
 }
 
-/* How many of the plan's next pages go into one read. */
-static unsigned plan_run(const struct ahead *a, uint32_t size)
+/* The plan's next pages, as many as go into one read; nobody wants the first any
+** more, or it is on its way already: 0. */
+static unsigned plan_run(const struct ahead *a, uint32_t size, uint64_t *ids)
 {
-  const uint64_t *id = a->plan + a->plan_at;
+  const planned *p = a->plan + a->plan_at;
   size_t left = a->plan_n - a->plan_at;
-  unsigned n = 1, most = READ_BYTES / size;
+  unsigned n = 0, most = READ_BYTES / size;
   if (most > AHEAD_MAX)
     most = AHEAD_MAX;
-  while (n < left && id[n] > id[n - 1] &&
-         (id[n] - id[n - 1] - 1) * size <= GAP_BYTES && id[n] - id[0] < most)
+  while (
+      n < left && is_due(a, &p[n]) && !flights_have(a, p[n].id) &&
+      (n == 0 || (p[n].id > p[n - 1].id && p[n].id - p[0].id < most &&
+                  (p[n].id - p[n - 1].id - 1) * (uint64_t)size <= GAP_BYTES))) {
+    ids[n] = p[n].id;
     n++;
+  }
   return n;
 }
 
@@ -332,6 +369,19 @@ static int gap_ready(struct ahead *a, uint32_t size)
   return a->gap != NULL;
 }
 
+/* Bytes that may be under way. Frames stay out until their connection calls again:
+** who leaves a scan in the middle must not have all that the pool gives. Reads that
+** are made at once are waited for. */
+static uint64_t flying_most(const struct ahead *a)
+{
+  uint64_t most = atomic_load(&pagedb_globals.pool_quarter) / 8;
+  if (most > FLYING_BYTES)
+    most = FLYING_BYTES;
+  if (a->queue != NULL && !os_queue_is_async(a->queue) && most > 4 * READ_BYTES)
+    most = 4 * READ_BYTES;
+  return most < READ_BYTES ? READ_BYTES : most;
+}
+
 /* Reads may begin. */
 static int is_ready(conn *c, uint32_t size)
 {
@@ -344,7 +394,7 @@ static int is_ready(conn *c, uint32_t size)
 
 static int is_full(const struct ahead *a)
 {
-  return a->nflights >= FLYING_RUNS || a->flying >= FLYING_BYTES;
+  return a->nflights >= FLYING_RUNS || a->flying >= flying_most(a);
 }
 
 void flights_feed(conn *c)
@@ -353,6 +403,7 @@ void flights_feed(conn *c)
   uint32_t size = atomic_load(&c->file->page_size);
   pagedb_owner *o = atomic_load(&c->file->owner);
   ahead_page page[AHEAD_MAX];
+  uint64_t ids[AHEAD_MAX];
   if (a->plan_at == a->plan_n)
     return;
   if (!is_ready(c, size)) {
@@ -360,10 +411,13 @@ void flights_feed(conn *c)
     return;
   }
   while (a->plan_at < a->plan_n && !is_full(a)) {
-    unsigned want = plan_run(a, size), looked;
-    unsigned n =
-        ahead_begin(o, a->plan + a->plan_at, want,
-                    (a->plan_n - a->plan_at - want) * size, page, &looked);
+    unsigned want = plan_run(a, size, ids), looked;
+    if (want == 0) {
+      a->plan_at++;
+      continue;
+    }
+    unsigned n = ahead_begin(
+        o, ids, want, (a->plan_n - a->plan_at - want) * size, page, &looked);
     a->plan_at += looked;
     if (!flights_begin(c, o, size, page, n))
       looked = 0;
@@ -446,6 +500,9 @@ int flights_await(conn *c, uint64_t id)
   int waited = 0;
   if (a->nflights == 0 && a->plan_at == a->plan_n)
     return 0;
+  const planned *p = plan_find(a, id);
+  if (p != NULL && p->ticket != a->plan[a->plan_at].ticket)
+    plan_prefer(a, p->ticket);
   flights_harvest(c, 0);
   for (int planned = plan_has(a, id); planned || flights_have(a, id);) {
     if (a->nflights == 0)

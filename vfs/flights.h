@@ -31,7 +31,14 @@ typedef struct scan {
   unsigned lead; /* when no more are left that were asked for, more are */
   int reverse;
   uint64_t used; /* when, by ahead.clock */
+  uint32_t
+      ticket; /* of what it plans; another one once it does not want that */
 } scan;
+
+/* A page that is to be read, and the ticket of who asked for it; 0: no scan. */
+typedef struct planned {
+  uint32_t id, ticket;
+} planned;
 
 /* What a connection's read-ahead knows. */
 struct ahead {
@@ -40,7 +47,7 @@ struct ahead {
   flight *flights;
   unsigned nflights;
   uint64_t flying; /* bytes */
-  uint64_t *plan;  /* ids to be read, in the order of reading */
+  planned *plan;   /* in the order of reading */
   size_t plan_n, plan_at, plan_room;
   uint8_t *gap; /* one page: what nobody wants is read into it */
   uint32_t gap_size;
@@ -48,7 +55,8 @@ struct ahead {
   scan scan[SCANS];
   scan found;     /* looked at, not one of them yet */
   uint64_t clock; /* counts what scan.used tells */
-  int above;      /* an interior page was asked for, and no leaf since */
+  uint32_t tickets;
+  int above; /* an interior page was asked for, and no leaf since */
   uint64_t run_last, run_asked;
   unsigned run_seen, run_window;
   chain chain; /* flights.c shows it what comes in */
@@ -61,8 +69,9 @@ int flights_allowed(const conn *c);
 
 /* Of these n pages, those that the file has and that are not on their way are to be
 ** read: behind what is planned already, sorted. The list is copied. Without memory
-** nothing is planned. */
-void plan_add(conn *c, const uint32_t *ids, unsigned n);
+** nothing is planned. What no scan has the ticket of any more is not read; 0: read
+** in any case. */
+void plan_add(conn *c, const uint32_t *ids, unsigned n, uint32_t ticket);
 /* Whether the page is to be read, and did not set out yet. */
 int plan_has(const struct ahead *a, uint64_t id);
 /* What is planned is not to be read any more. */

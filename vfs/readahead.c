@@ -54,7 +54,7 @@ enum {
   RUN_BYTES = 4 << 20,
   PARENTS_AHEAD = 16, /* the others are for what is beside them */
   RUN_STEP = 8,       /* pages: a run's next one is at most so far behind */
-  SWEEP_ASKED = 128,
+  SWEEP_SEEN = 256,
   SWEEP_PART = 32,
   LINES_NS_MIN = 300,
   LINES_NS_MAX = 50000
@@ -195,6 +195,12 @@ static scan *scan_victim(struct ahead *a, const scan *keep)
   return v;
 }
 
+static uint32_t ticket_next(struct ahead *a)
+{
+  a->tickets += a->tickets == UINT32_MAX ? 2 : 1; /* not 0 */
+  return a->tickets;
+}
+
 /* Find the parent of a page among the last that were asked for; *parent. */
 static scan *scan_find_parent(conn *c, uint64_t id, const scan *keep,
                               uint64_t *parent)
@@ -211,6 +217,7 @@ static scan *scan_find_parent(conn *c, uint64_t id, const scan *keep,
       t->at = t->asked = at;
       t->window = WINDOW_MIN / 2;
       t->used = ++a->clock;
+      t->ticket = ticket_next(a);
       *parent = candidate;
       scan old = *victim;
       *victim = *t;
@@ -276,7 +283,7 @@ static void parents_plan(conn *c, scan *t, unsigned want, unsigned most)
     if (!pagedb_resident(o, id) && !flights_have(a, id) && !plan_has(a, id))
       ids[absent++] = id;
   }
-  plan_add(c, ids, absent);
+  plan_add(c, ids, absent, t->ticket);
 }
 
 /*
@@ -329,11 +336,13 @@ static uint64_t scan_rest(struct ahead *a, const scan *t)
   return t->n - t->asked + pages * t->per_page;
 }
 
-/* How many children are to be asked for next by a scan that has asked for so many. */
+/* How many children are to be asked for next by a scan that has asked for so many.
+** A range of the size of a window, in a small pool, is no sweep: that takes pages
+** that were passed. */
 static unsigned scan_wants(conn *c, const scan *t, unsigned asked)
 {
   unsigned window = window_next(c, t->window, WINDOW_BYTES);
-  if (asked < SWEEP_ASKED)
+  if (t->seen < SWEEP_SEEN)
     return window;
   uint64_t rest = scan_rest(c->ahead, t), half = most_pages(c, 2);
   rest = rest < half ? rest : half;
@@ -363,7 +372,7 @@ static void scan_extend(conn *c, scan *t)
     t->lead = left / 2;
   t->asked += n;
   parents_plan(c, t, scan_wants(c, t, t->seen + left + n), PARENTS_AHEAD);
-  plan_add(c, t->kid + t->asked - n, n);
+  plan_add(c, t->kid + t->asked - n, n, t->ticket);
   flights_feed(c);
 }
 
@@ -395,6 +404,7 @@ static void scan_step(conn *c, scan *t, unsigned at)
     return;
   }
   t->at = t->asked = at;
+  t->ticket = ticket_next(c->ahead);
   t->seen = 0;
   t->lead = 0;
   t->window = WINDOW_MIN / 2;
@@ -416,7 +426,7 @@ static void run_extend(conn *c)
     for (; n < AHEAD_MAX && left > 0; left--)
       if (a->run_asked < UINT32_MAX)
         ids[n++] = (uint32_t)a->run_asked++;
-    plan_add(c, ids, n);
+    plan_add(c, ids, n, 0);
   }
   flights_feed(c);
 }
