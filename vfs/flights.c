@@ -7,7 +7,9 @@
 ** read over: a `flight`. Its frames come from the pool (core/ahead.h), and are
 ** nobody else's until it lands: its pages are verified, and published if they are
 ** still true. A chain that somebody waits for does not stand in line: it sets out at
-** once.
+** once; and what belongs to the scan that is waited for comes first. What a scan has
+** planned and does not want any more, for it went on elsewhere or is none now, is
+** known by its ticket, and not read.
 **
 ** This file owns the plan, the flights and their frames, their queue, and the piece of
 ** memory that gaps are read into. What is worth a read is readahead.c's business.

@@ -16,9 +16,10 @@
 **   runs    Pages whose place in a tree is not known, three in file order, each
 **           a little behind the one before: those that follow are read. For chains in
 **           a row, and where SQLite has the interior pages itself.
-**   sweeps  A scan that with its next window has asked for 1 part in 32 of what is
-**           left of it is taken to go on to the end: all the rest, as far as half
-**           the pool holds it, is read in file order.
+**   sweeps  A scan that has passed SWEEP_SEEN pages, and with its next window has
+**           asked for 1 part in 32 of what is left of it, is taken to go on to the
+**           end: all the rest, as far as half the pool holds it, is read in file
+**           order.
 **
 ** The window doubles whenever it is used up and the next one is on its way: a scan
 ** that ends early has wasted little. A point lookup asks for one leaf and never for
