@@ -426,13 +426,14 @@ bench-scan: $(BENCHS)
 	$(BENCHS) $(OUT)
 
 # Of the full size, or DOCS_SIZE=small; RESUME=1 takes what `make bench` of that size has
-# measured already.
+# measured already. DOCS_MORE=full-part adds what `make bench SIZE=full BENCH=...` stored.
 DOCS_SIZE ?= full
 bench-docs: $(BENCHC) $(BENCHP)
 	@mkdir -p build/bench/docs
 	$(MAKE) bench SIZE=$(DOCS_SIZE)
 	python3 bench/sql/report.py plots build/bench/$(DOCS_SIZE).json docs
 	python3 bench/sql/report.py markdown build/bench/$(DOCS_SIZE).json >build/bench/docs/sql.md
+	$(if $(DOCS_MORE),python3 bench/sql/report.py more build/bench/$(DOCS_MORE).json >>build/bench/docs/sql.md)
 	$(MAKE) -s --no-print-directory bench-syscalls >build/bench/docs/syscalls.md
 	$(MAKE) -s --no-print-directory bench-trace >build/bench/docs/trace.md
 	$(BENCHC) >build/bench/docs/core.md
@@ -442,6 +443,7 @@ bench-docs: $(BENCHC) $(BENCHP)
 	  bench/benchmarks.trace.md build/bench/docs/trace.md \
 	  bench/benchmarks.core.md build/bench/docs/core.md >docs/benchmarks.md
 	cp build/bench/$(DOCS_SIZE).json docs/benchmarks.json
+	$(if $(DOCS_MORE),cp build/bench/$(DOCS_MORE).json docs/benchmarks-$(DOCS_MORE).json)
 
 # -------------------------------------------------------------- housekeeping
 

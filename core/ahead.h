@@ -1,7 +1,7 @@
 /*
 ** ahead.h - read-ahead above the pool: frames that are filled by somebody else's
 ** reads, and enter the pool only if their content is still true. For the VFS
-** (vfs/readahead.c); not installed.
+** (vfs/flights.c, vfs/readahead.c); not installed.
 **
 ** A page that is being read ahead is in no page table: nobody waits for it, and
 ** whoever wants it meanwhile reads it himself. So a reader that is late, or never

@@ -115,6 +115,19 @@ static int watched_fcntl(int fd, int command, ...)
   return fcntl(fd, command, arg);
 }
 
+/* How the platform's VFS looks for the file's end before it makes it larger. */
+static int met_by_growth, grew;
+
+static int watched_fstat(int fd, struct stat *st)
+{
+  int rc = fstat(fd, st);
+  if (rc == 0 && st->st_ino == watched.st_ino) {
+    grew++;
+    met_by_growth |= atomic_load(&under_way) > 0;
+  }
+  return rc;
+}
+
 static uint64_t flushes(void)
 {
   return atomic_load(&pagedb_globals.count.flushes_behind);
@@ -213,6 +226,8 @@ static void test_fails_once(void **state)
     atomic_store(&fail_at, at);
     run(db, ADD(1000, 1200, 5));
     assert_true(at > 1 || atomic_load(&behind_all) > 0);
+    if (atomic_load(&behind_all) >= at)
+      assert_non_null(strstr(first_log(), path));
     assert_waited_for();
     assert_int_equal(get_int(db, "SELECT count(*) FROM t"), 301);
     others_see(path, content_hash(db));
@@ -407,6 +422,67 @@ static void test_burst(void **state)
   end(path, db);
 }
 
+/* A look at the file as it is meets no page half written. */
+static void test_pages(void **state)
+{
+  (void)state;
+  const char *path = db_path("pages.db");
+  sqlite3 *db = made(path, "pagedb", "DELETE");
+  long was = slow_us;
+  int met = 0;
+  slow_us = 20000;
+  for (int i = 0; i < 50 && !met; i++) {
+    anew();
+    run(db, "BEGIN");
+    run(db, ADD(1000, 1100, 3));
+    met = atomic_load(&under_way) > 0;
+    run(db, "SELECT count(*) FROM pagedb_pages");
+    assert_int_equal(atomic_load(&under_way), 0);
+    run(db, "ROLLBACK");
+  }
+  assert_true(met);
+  slow_us = was;
+  end(path, db);
+}
+
+/*
+** Where chunks were asked for, the platform's VFS looks for the end of the file, and
+** writes behind it: nothing of ours may get there meanwhile, nor be left to be
+** written by anybody before it is done.
+*/
+static void test_chunks(void **state)
+{
+  (void)state;
+  const char *path = db_path("chunks.db");
+  sqlite3_vfs *unix_vfs = sqlite3_vfs_find("unix");
+  sqlite3 *db = made(path, "pagedb&pagedb_stamp=off", "DELETE");
+  assert_int_equal(stat(path, &watched), 0);
+  long was = slow_us;
+  int chunk = 64 << 10;
+  slow_us = 2000;
+  unix_vfs->xSetSystemCall(unix_vfs, "fstat",
+                           (sqlite3_syscall_ptr)watched_fstat);
+  uint64_t before = flushes();
+  run(db, "BEGIN");
+  run(db, ADD(1000, 1300, 3));
+  assert_int_equal(
+      sqlite3_file_control(db, "main", SQLITE_FCNTL_CHUNK_SIZE, &chunk),
+      SQLITE_OK);
+  grew = met_by_growth = 0;
+  run(db, ADD(2000, 2300, 3));
+  assert_true(grew > 0);
+  assert_int_equal(met_by_growth, 0);
+  run(db, "COMMIT");
+  assert_true(flushes() > before);
+  unix_vfs->xSetSystemCall(unix_vfs, "fstat", NULL);
+  slow_us = was;
+  assert_string_equal(get_text(db, "PRAGMA integrity_check"), "ok");
+  uint64_t hash = content_hash(db);
+  db_close(db);
+  others_see(path, hash);
+  db_remove(path);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -414,6 +490,7 @@ int main(void)
       cmocka_unit_test(test_fails_for_good), cmocka_unit_test(test_no_thread),
       cmocka_unit_test(test_rollback),       cmocka_unit_test(test_close),
       cmocka_unit_test(test_mixture),        cmocka_unit_test(test_burst),
+      cmocka_unit_test(test_pages),          cmocka_unit_test(test_chunks),
   };
   sql_start();
   slow_us = 500;

@@ -378,6 +378,35 @@ static void test_one_fate(void **state)
   db_remove(shm);
 }
 
+/* Without locks, too, no stamping while a statement writes: its pages would go. */
+static void test_stamp_without_locks(void **state)
+{
+  (void)state;
+  const char *path = db_path("no-locks.db");
+  sqlite3 *db = db_open(path, "pagedb&nolock=1&pagedb_stamp=off");
+  sqlite3_stmt *stmt;
+  run(db, "PRAGMA cache_size=10; CREATE TABLE t(a INTEGER PRIMARY KEY, b);"
+          "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE "
+          "i<300) INSERT INTO t SELECT i, printf('%%01000d', i) FROM c");
+  assert_int_equal(
+      sqlite3_prepare_v2(db,
+                         "WITH RECURSIVE c(i) AS (SELECT 301 UNION ALL SELECT "
+                         "i+1 FROM c WHERE i<600) INSERT INTO t SELECT i, "
+                         "printf('%01000d', i) FROM c RETURNING a",
+                         -1, &stmt, NULL),
+      SQLITE_OK);
+  assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+  assert_int_equal(try_run(db, "PRAGMA pagedb_stamp") & 0xff, SQLITE_BUSY);
+  assert_int_equal(sqlite3_finalize(stmt), SQLITE_OK);
+  assert_string_equal(get_text(db, "PRAGMA integrity_check"), "ok");
+  assert_string_equal(get_text(db, "SELECT count(*) FROM t"), "600");
+  /* What was rolled back is no writer any more; there is no room for stamps. */
+  run(db, "BEGIN; UPDATE t SET b=b||'x'; ROLLBACK");
+  assert_int_equal(try_run(db, "PRAGMA pagedb_stamp"), SQLITE_ERROR);
+  db_close(db);
+  db_remove(path);
+}
+
 /* ------------------------------------------------------------- names, flags */
 
 static void test_open_flags(void **state)
@@ -621,6 +650,7 @@ int main(void)
       cmocka_unit_test(test_no_descriptor_for_writing),
       cmocka_unit_test(test_identity),
       cmocka_unit_test(test_one_fate),
+      cmocka_unit_test(test_stamp_without_locks),
       cmocka_unit_test(test_open_flags),
       cmocka_unit_test(test_names_below),
       cmocka_unit_test(test_guard_waits),

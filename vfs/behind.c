@@ -17,15 +17,16 @@
 **
 ** UNTIL. It runs only while its connection is s->writer, under EXCLUSIVE, and
 ** nothing that it looks at changes meanwhile. Who decides anew how pages go out,
-** cuts the file, writes around the pool, joins or ends the transaction waits for it
-** (behind_wait). So nothing is under way when a lock is given up.
+** cuts the file, lets the parent make it larger, reads or writes around the pool,
+** joins or ends the transaction waits for it (behind_wait). So nothing is under way when a lock is given up.
 **
 ** ERRORS. What could not be written stays dirty. The next xWrite then flushes by
 ** itself, or the join does, and has the error if it is still there: one that has
-** gone keeps no rollback from its work.
+** gone keeps no rollback from its work, and is in the log only.
 */
 #include <stdlib.h>
 
+#include "../core/fault.h"
 #include "vfs_int.h"
 
 struct behind {
@@ -35,12 +36,15 @@ struct behind {
   int runs;         /* started, and to be joined */
   _Atomic int done; /* the thread has nothing more to do */
   int err;          /* of the last one; the thread's while it runs */
+  pagedb_fault fault;
 };
 
 static void *behind_run(void *arg)
 {
   behind *b = arg;
   b->err = pagedb_flush(b->session, b->owner);
+  if (b->err != PAGEDB_OK)
+    b->fault = *pagedb_last_fault();
   atomic_store(&b->done, 1);
   return NULL;
 }
@@ -65,6 +69,16 @@ static int is_under_way(const behind *b)
   return b->runs && !atomic_load(&b->done);
 }
 
+/* Also what a second try then writes is worth a line in the log. What this thread
+** has to report stays as it is. */
+static void tell(const conn *c, const behind *b)
+{
+  pagedb_fault mine = *pagedb_last_fault();
+  fault_restore(&b->fault);
+  shared_report(c->file, b->err, SQLITE_IOERR_WRITE);
+  fault_restore(&mine);
+}
+
 void behind_wait(conn *c)
 {
   behind *b = c->behind;
@@ -72,6 +86,15 @@ void behind_wait(conn *c)
     return;
   pthread_join(b->thread, NULL);
   b->runs = 0;
+  if (b->err != PAGEDB_OK)
+    tell(c, b);
+}
+
+void behind_over(conn *c)
+{
+  behind_wait(c);
+  if (c->behind != NULL)
+    c->behind->err = PAGEDB_OK;
 }
 
 int behind_start(conn *c)
@@ -90,6 +113,8 @@ int behind_start(conn *c)
   b->runs = os_thread(&b->thread, behind_run, b);
   if (b->runs)
     atomic_fetch_add(&pagedb_globals.count.flushes_behind, 1);
+  else
+    s->txn.in_order = 0; /* not again for each page */
   return b->runs;
 }
 
@@ -106,9 +131,7 @@ int behind_flush(conn *c)
 {
   pagedb_owner *o = atomic_load(&c->file->owner);
   int err = o == NULL ? PAGEDB_OK : pagedb_flush(c->session, o);
-  behind_wait(c);
-  if (c->behind != NULL)
-    c->behind->err = PAGEDB_OK;
+  behind_over(c);
   return err;
 }
 

@@ -1,6 +1,6 @@
 /*
 ** chain.h - which pages of an overflow chain to read before SQLite asks. For
-** readahead.c, which reads them.
+** readahead.c, which has them read.
 */
 #ifndef CHAIN_H
 #define CHAIN_H

@@ -206,6 +206,26 @@ static int grows_by_stamped_pages(const conn *c)
          (c->want_stamps && atomic_load(&s->page_size) == 0);
 }
 
+/*
+** The platform's VFS makes the file larger in steps, where chunks were asked for: it
+** writes a byte into each block behind the end that it finds. Pages that stand there
+** already are ours, and not all of them may be in the file yet, so all that is dirty
+** is written first. What cannot be written stays dirty for the join, which tells; the
+** space in advance is only a wish.
+*/
+static int size_control(conn *c, int op, void *arg)
+{
+  shared *s = c->file;
+  if (grows_by_stamped_pages(c))
+    return SQLITE_OK;
+  if (op == SQLITE_FCNTL_CHUNK_SIZE)
+    atomic_store(&s->chunks, 1);
+  else if (atomic_load(&s->chunks) && atomic_load(&s->writer) == c &&
+           behind_flush(c) != PAGEDB_OK)
+    return SQLITE_OK;
+  return parent_control(c, op, arg);
+}
+
 int x_control(sqlite3_file *f, int op, void *arg)
 {
   conn *c = (conn *)f;
@@ -237,9 +257,7 @@ int x_control(sqlite3_file *f, int op, void *arg)
     return pragma(c, arg);
   case SQLITE_FCNTL_SIZE_HINT:
   case SQLITE_FCNTL_CHUNK_SIZE:
-    if (grows_by_stamped_pages(c))
-      return SQLITE_OK;
-    break;
+    return size_control(c, op, arg);
   /* Our writes are not in the parent's batch. */
   case SQLITE_FCNTL_BEGIN_ATOMIC_WRITE:
   case SQLITE_FCNTL_COMMIT_ATOMIC_WRITE:

@@ -350,10 +350,12 @@ static int join_sure(conn *c, const header *h)
   uint64_t filled;
   int err = PAGEDB_OK;
   const txn *t = &s->txn;
-  if (atomic_load(&s->stamped) && h->valid)
+  if (atomic_load(&s->stamped) && h->valid) {
+    behind_wait(c);
     err = fill_holes(c,
                      durable_end(t->start_count, t->start_bytes, t->start_size),
                      h->count, &t->written, 0, t->lsn, &filled);
+  }
   if (err == PAGEDB_OK)
     err = behind_flush(c);
   /* sqlite3_backup may have given a plain file another page size. */

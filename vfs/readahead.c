@@ -16,490 +16,50 @@
 **   runs    Pages whose place in a tree is not known, three in file order, each
 **           a little behind the one before: those that follow are read. For chains in
 **           a row, and where SQLite has the interior pages itself.
-**   sweeps  A scan that with its next window has asked for 1 part in 32 of what is
-**           left of it is taken to go on to the end: all the rest, as far as half
-**           the pool holds it, is read in file order.
+**   sweeps  A scan that has passed SWEEP_SEEN pages, and with its next window has
+**           asked for 1 part in 32 of what is left of it, is taken to go on to the
+**           end: all the rest, as far as half the pool holds it, is read in file
+**           order.
 **
 ** The window doubles whenever it is used up and the next one is on its way: a scan
 ** that ends early has wasted little. A point lookup asks for one leaf and never for
 ** the one beside it.
 **
+** How they are read, and what of it may enter the pool: flights.c.
+**
 ** NOTHING OF THIS COSTS A HIT ANYTHING but the noting of its page number: pages
 ** are looked into only when one is missing, or one that was read ahead is used
 ** for the first time.
-**
-** WHAT MAY ENTER THE POOL (design: coherence). Demand reads are protected by the
-** snapshot of who asks. Read-ahead is not: SQLite did not ask. So
-**   - the owner's epoch must be that of the start (core/ahead.h): nobody noticed
-**     a change of the file by another process;
-**   - in WAL mode salts and backfill must be those of the start, too: no other
-**     process has finished a checkpoint in between, noticed or not. One that is
-**     under way may have torn the page, but whoever asks for such a page has it in
-**     the log until backfill rises;
-**   - nothing is under way when SHARED, or the read lock of the WAL, is given up
-**     (ahead_stop, RULE_AHEAD). Another process may spill uncommitted pages as soon
-**     as it can have EXCLUSIVE, and roll them back: nothing in the header would
-**     ever tell;
-**   - this process has not written the page since (file_changed): counted after the
-**     write, and before a resident copy is renewed.
-** A page that does not verify is thrown away without a word: when SQLite asks for
-** it, it is read again, and reported.
 **
 ** Page numbers come from pages, and are not trusted: out of range, the lock-byte
 ** page, cycles and nonsense cost a read at worst, and no list is longer than the
 ** file.
 **
 ** LOCKS, THREADS. A `struct ahead` belongs to its connection, whose calls SQLite
-** serialises; it may come in another thread each time. Its reads are under way
-** while the host does something else, so they go by a lasting queue (os.h), which
-** interrupts nothing that the host's thread waits in. Without AIO, and where the file
-** is not direct, each read is a plain call at the time when it would have started. A
-** forked child leaves its parent's alone.
+** serialises; it may come in another thread each time. It is made when it is
+** first needed, and freed by ahead_close; scans and runs in it are this file's. A forked
+** child leaves its parent's alone.
 */
 #include <stdlib.h>
 #include <string.h>
 
 #include "../core/ahead.h"
 #include "../core/endian.h"
-#include "chain.h"
-#include "vfs_int.h"
+#include "flights.h"
 
 enum {
-  SCANS = 4, /* two joined tables, two levels each */
   SCAN_STALE = 256,
   SCAN_LOOK = 4096, /* children that are looked through, either way */
   WINDOW_MIN = 4,
   WINDOW_BYTES = 16 << 20,
-  READ_BYTES = 1 << 20,
   RUN_BYTES = 4 << 20,
-  FLYING_BYTES = 16 << 20,
-  FLYING_RUNS = 64,
   PARENTS_AHEAD = 16, /* the others are for what is beside them */
-  /* A read of its own takes as long as three or four more pages in another. */
-  GAP_BYTES = 12288,
-  RUN_STEP = 8, /* pages: a run's next one is at most so far behind */
-  SWEEP_ASKED = 128,
+  RUN_STEP = 8,       /* pages: a run's next one is at most so far behind */
+  SWEEP_SEEN = 256,
   SWEEP_PART = 32,
   LINES_NS_MIN = 300,
   LINES_NS_MAX = 50000
 };
-
-/* Neighbouring pages on their way in. */
-typedef struct flight flight;
-struct flight {
-  flight *next;
-  os_request request;
-  pagedb_owner *owner;
-  conn *conn;
-  uint32_t size; /* of a page */
-  uint64_t first, end;
-  uint32_t salt[2];
-  uint32_t backfill;
-  int held; /* tests: see globals.slow_reads */
-  unsigned n;
-  ahead_page *page;
-  os_iov iov[];
-};
-
-/* Children of an interior page and of those behind it, in the scan's order. */
-typedef struct scan {
-  uint64_t parent; /* whose children stand last */
-  uint32_t *kid;   /* page ids */
-  unsigned n, room;
-  unsigned per_page; /* children of the last parent */
-  unsigned at;       /* the one that was asked for last */
-  unsigned asked;    /* those before were asked for, or are being read */
-  unsigned seen;     /* passed in order */
-  unsigned window;
-  unsigned lead; /* when no more are left that were asked for, more are */
-  int reverse;
-  uint64_t used; /* when, by ahead.clock */
-} scan;
-
-struct ahead {
-  os_queue *queue;
-  flight *flights;
-  unsigned nflights;
-  uint64_t flying; /* bytes */
-  uint64_t *plan;  /* ids to be read, in the order of reading */
-  size_t plan_n, plan_at, plan_room;
-  scan scan[SCANS];
-  scan found;     /* looked at, not one of them yet */
-  uint64_t clock; /* counts what scan.used tells */
-  int above;      /* an interior page was asked for, and no leaf since */
-  uint64_t run_last, run_asked;
-  unsigned run_seen, run_window;
-  chain chain;
-  uint8_t *gap; /* one page: what nobody wants is read into it */
-  uint32_t gap_size;
-};
-
-/* ----------------------------------------------------------------- flights */
-
-/* Whether pages read now could be used at all. */
-static int allowed(const conn *c)
-{
-  shared *s = c->file;
-  if (s->through != NULL || file_failed(s) || c->ckpt ||
-      atomic_load(&s->owner) == NULL)
-    return 0;
-  if (c->no_lock)
-    return c->immutable;
-  if (c->lock < SQLITE_LOCK_SHARED)
-    return 0;
-  return !atomic_load(&s->wal) || c->shm != NULL ||
-         c->lock == SQLITE_LOCK_EXCLUSIVE;
-}
-
-static void note_wal(const conn *c, flight *f)
-{
-  if (c->shm == NULL)
-    return;
-  f->salt[0] = c->shm[INDEX_SALT];
-  f->salt[1] = c->shm[INDEX_SALT + 1];
-  f->backfill = c->shm[INDEX_BACKFILL];
-}
-
-/* Under the pool's lock, for ahead_end. */
-static int is_still_true(void *arg, const ahead_page *p)
-{
-  const flight *f = arg;
-  const conn *c = f->conn;
-  if (!RULE_IS_ON(RULE_AHEAD))
-    return 1;
-  if (file_changes(c->file, p->page) != p->token)
-    return 0;
-  return c->shm == NULL || (f->salt[0] == c->shm[INDEX_SALT] &&
-                            f->salt[1] == c->shm[INDEX_SALT + 1] &&
-                            f->backfill == c->shm[INDEX_BACKFILL]);
-}
-
-/* A flight is back: verify, publish, free it. */
-static void flight_land(conn *c, flight *f)
-{
-  shared *s = c->file;
-  int same = f->request.err == PAGEDB_OK &&
-             f->size == atomic_load(&s->page_size) &&
-             f->owner == atomic_load(&s->owner);
-  for (unsigned i = 0; i < f->n; i++) {
-    ahead_page *p = &f->page[i];
-    uint64_t behind = (p->page - f->first + 1) * f->size;
-    p->good = same && f->request.done >= behind &&
-              pages_arrived(s, f->size, p->page, p->data, &p->lsn) == PAGEDB_OK;
-    if (p->good)
-      chain_saw(&c->ahead->chain, p->page, p->data);
-  }
-  ahead_end(f->owner, f->page, f->n, is_still_true, f);
-  atomic_fetch_add(&pagedb_globals.count.page_reads, f->n);
-  c->ahead->nflights--;
-  c->ahead->flying -= (f->end - f->first) * f->size;
-  free(f->page);
-  free(f);
-}
-
-static void flight_start(struct ahead *a, flight *f)
-{
-  os_queue_submit(a->queue, &f->request, 1);
-}
-
-/* Somebody waits for a read that a test has made slow. */
-static void flight_release(struct ahead *a, flight *f)
-{
-  int held = f->held;
-  f->held = SLOW_NOT;
-  if (held == SLOW_START)
-    flight_start(a, f);
-}
-
-/* Pages [p, p + n), in order and with small gaps only, set out. 0: no memory,
-** and their frames are given back. */
-static int flight_begin(conn *c, pagedb_owner *o, uint32_t size,
-                        const ahead_page *p, unsigned n)
-{
-  struct ahead *a = c->ahead;
-  uint64_t span = p[n - 1].page - p[0].page + 1;
-  flight *f = calloc(1, sizeof *f + span * sizeof f->iov[0]);
-  ahead_page *own = malloc(n * sizeof *own);
-  if (f == NULL || own == NULL) {
-    free(f);
-    free(own);
-    return 0;
-  }
-  memcpy(own, p, n * sizeof *own);
-  f->page = own;
-  f->n = n;
-  f->conn = c;
-  f->owner = o;
-  f->size = size;
-  f->first = own[0].page;
-  f->end = f->first + span;
-  note_wal(c, f);
-  unsigned pieces = 0;
-  for (unsigned i = 0; i < n; i++) {
-    own[i].token = file_changes(c->file, own[i].page);
-    for (uint64_t k = i > 0 ? own[i - 1].page + 1 : f->first; k < own[i].page;
-         k++)
-      f->iov[pieces++] = (os_iov){a->gap, size};
-    if (pieces > 0 && f->iov[pieces - 1].base != a->gap &&
-        (uint8_t *)f->iov[pieces - 1].base + f->iov[pieces - 1].len ==
-            own[i].data)
-      f->iov[pieces - 1].len += size;
-    else
-      f->iov[pieces++] = (os_iov){own[i].data, size};
-  }
-  f->request = (os_request){.file = io_ahead(c->file, size),
-                            .iov = f->iov,
-                            .niov = (int)pieces,
-                            .off = f->first * size};
-  f->next = a->flights;
-  a->flights = f;
-  a->nflights++;
-  a->flying += span * size;
-  f->held = pagedb_globals.slow_reads;
-  if (f->held != SLOW_START)
-    flight_start(a, f);
-  return 1;
-}
-
-static int is_true_never(void *arg, const ahead_page *p)
-{
-  (void)arg;
-  (void)p;
-  return 0;
-}
-
-/* ahead_begin left pages out that are there already: begin as many flights as
-** that makes. 0: no memory. */
-static int flights_begin(conn *c, pagedb_owner *o, uint32_t size, ahead_page *p,
-                         unsigned n)
-{
-  unsigned i, next;
-  for (i = 0; i < n; i = next) {
-    for (next = i + 1; next < n; next++)
-      if ((p[next].page - p[next - 1].page - 1) * size > GAP_BYTES)
-        break;
-    if (!flight_begin(c, o, size, p + i, next - i)) {
-      ahead_end(o, p + i, n - i, is_true_never, NULL);
-      return 0;
-    }
-  }
-  return 1;
-}
-
-/* -------------------------------------------------------------------- plan */
-
-static int by_id(const void *a, const void *b)
-{
-  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-  return x < y ? -1 : x > y;
-}
-
-/* One past the last page that means something. */
-static uint64_t pages_end(shared *s, uint32_t size)
-{
-  uint64_t bytes = 0, count = atomic_load(&s->count);
-  if (io_size(s, &bytes) != PAGEDB_OK)
-    return 0;
-  return count == 0 || count > bytes / size ? bytes / size : count;
-}
-
-static int plan_room(struct ahead *a, size_t n)
-{
-  if (a->plan_at == a->plan_n)
-    a->plan_at = a->plan_n = 0;
-  if (a->plan_at > a->plan_n / 2) {
-    memmove(a->plan, a->plan + a->plan_at,
-            (a->plan_n - a->plan_at) * sizeof *a->plan);
-    a->plan_n -= a->plan_at;
-    a->plan_at = 0;
-  }
-  if (a->plan_n + n <= a->plan_room)
-    return 1;
-  size_t room = (a->plan_n + n) * 2;
-  uint64_t *more = realloc(a->plan, room * sizeof *more);
-  if (more == NULL)
-    return 0;
-  a->plan = more;
-  a->plan_room = room;
-  return 1;
-}
-
-static int is_flying(const struct ahead *a, uint64_t id)
-{
-  for (const flight *f = a->flights; f != NULL; f = f->next)
-    for (unsigned i = 0; id >= f->first && id < f->end && i < f->n; i++)
-      if (f->page[i].page == id)
-        return 1;
-  return 0;
-}
-
-/* A page of a file of `end` pages that is worth a read, and is not on its way. */
-static int is_wanted(const struct ahead *a, uint64_t id, uint32_t size,
-                     uint64_t end)
-{
-  return id * size >= 4096 && id < end && !is_lock_page(id, size) &&
-         !is_flying(a, id);
-}
-
-static void plan_add(conn *c, const uint32_t *ids, unsigned n)
-{
-  shared *s = c->file;
-  struct ahead *a = c->ahead;
-  uint32_t size = atomic_load(&s->page_size);
-  uint64_t end = pages_end(s, size);
-  if (n == 0 || !plan_room(a, n))
-    return;
-  size_t from = a->plan_n;
-  int sorted = 1;
-  for (unsigned i = 0; i < n; i++)
-    if (is_wanted(a, ids[i], size, end)) {
-      sorted &= a->plan_n == from || a->plan[a->plan_n - 1] < ids[i];
-      a->plan[a->plan_n++] = ids[i];
-    }
-  if (!sorted)
-    qsort(a->plan + from, a->plan_n - from, sizeof *a->plan, by_id);
-}
-
-/* How many of the plan's next pages go into one read. */
-static unsigned plan_run(const struct ahead *a, uint32_t size)
-{
-  const uint64_t *id = a->plan + a->plan_at;
-  size_t left = a->plan_n - a->plan_at;
-  unsigned n = 1, most = READ_BYTES / size;
-  if (most > AHEAD_MAX)
-    most = AHEAD_MAX;
-  while (n < left && id[n] > id[n - 1] &&
-         (id[n] - id[n - 1] - 1) * size <= GAP_BYTES && id[n] - id[0] < most)
-    n++;
-  return n;
-}
-
-static int gap_ready(struct ahead *a, uint32_t size)
-{
-  if (a->gap != NULL && a->gap_size >= size)
-    return 1;
-  if (a->nflights > 0)
-    return 0; /* one of them may read into it */
-  os_aligned_free(a->gap);
-  a->gap = os_aligned_alloc(4096, size);
-  a->gap_size = a->gap == NULL ? 0 : size;
-  return a->gap != NULL;
-}
-
-/* Reads may begin. */
-static int is_ready(conn *c, uint32_t size)
-{
-  struct ahead *a = c->ahead;
-  if (a->queue == NULL &&
-      os_queue_open_lasting(FLYING_RUNS, &a->queue) != PAGEDB_OK)
-    a->queue = NULL;
-  return a->queue != NULL && allowed(c) && gap_ready(a, size);
-}
-
-static int is_full(const struct ahead *a)
-{
-  return a->nflights >= FLYING_RUNS || a->flying >= FLYING_BYTES;
-}
-
-/* Start reading what is planned, as much as may be under way. */
-static void feed(conn *c)
-{
-  struct ahead *a = c->ahead;
-  uint32_t size = atomic_load(&c->file->page_size);
-  pagedb_owner *o = atomic_load(&c->file->owner);
-  ahead_page page[AHEAD_MAX];
-  if (a->plan_at == a->plan_n)
-    return;
-  if (!is_ready(c, size)) {
-    a->plan_at = a->plan_n = 0;
-    return;
-  }
-  while (a->plan_at < a->plan_n && !is_full(a)) {
-    unsigned want = plan_run(a, size), looked;
-    unsigned n =
-        ahead_begin(o, a->plan + a->plan_at, want,
-                    (a->plan_n - a->plan_at - want) * size, page, &looked);
-    a->plan_at += looked;
-    if (!flights_begin(c, o, size, page, n))
-      looked = 0;
-    if (looked < want) {
-      /* No frame now. With none of ours under way there will be none later. */
-      if (a->nflights == 0)
-        a->plan_at = a->plan_n = 0;
-      break;
-    }
-  }
-}
-
-/* Unlink the one that set out first of those that are back. There is one. */
-static flight *flight_take(struct ahead *a)
-{
-  flight **first = &a->flights;
-  for (flight **link = first; *link != NULL; link = &(*link)->next)
-    if (!(*link)->held && !(*link)->request.flying)
-      first = link;
-  flight *f = *first;
-  *first = f->next;
-  return f;
-}
-
-/* Wait for one. */
-static void flights_wait(struct ahead *a)
-{
-  int back = 0;
-  for (flight *f = a->flights; f != NULL; f = f->next) {
-    flight_release(a, f);
-    back |= !f->request.flying;
-  }
-  if (!back)
-    os_queue_reap(a->queue, 1);
-}
-
-/* Land what is back; with `wait`, after waiting for one. What is planned sets out
-** between: a device that gives back many at a time has nothing to do else while they
-** are verified. */
-static void harvest(conn *c, int wait)
-{
-  struct ahead *a = c->ahead;
-  unsigned back = 0;
-  if (wait)
-    flights_wait(a);
-  while (os_queue_reap(a->queue, 0))
-    ;
-  for (flight *f = a->flights; f != NULL; f = f->next)
-    back += !f->held && !f->request.flying;
-  for (; back > 0; back--) {
-    flight_land(c, flight_take(a));
-    feed(c);
-  }
-  feed(c);
-}
-
-static int is_planned(const struct ahead *a, uint64_t id)
-{
-  for (size_t i = a->plan_at; i < a->plan_n; i++)
-    if (a->plan[i] == id)
-      return 1;
-  return 0;
-}
-
-/* The page is on its way in, or will be: wait for it. 0: it is not. */
-static int await(conn *c, uint64_t id)
-{
-  struct ahead *a = c->ahead;
-  int waited = 0;
-  if (a->nflights == 0 && a->plan_at == a->plan_n)
-    return 0;
-  harvest(c, 0);
-  for (int planned = is_planned(a, id); planned || is_flying(a, id);) {
-    if (a->nflights == 0)
-      break;
-    harvest(c, 1);
-    waited = 1;
-    planned = planned && is_planned(a, id);
-  }
-  return waited;
-}
 
 /* ------------------------------------------------------------------- trees */
 
@@ -636,6 +196,12 @@ static scan *scan_victim(struct ahead *a, const scan *keep)
   return v;
 }
 
+static uint32_t ticket_next(struct ahead *a)
+{
+  a->tickets += a->tickets == UINT32_MAX ? 2 : 1; /* not 0 */
+  return a->tickets;
+}
+
 /* Find the parent of a page among the last that were asked for; *parent. */
 static scan *scan_find_parent(conn *c, uint64_t id, const scan *keep,
                               uint64_t *parent)
@@ -652,6 +218,7 @@ static scan *scan_find_parent(conn *c, uint64_t id, const scan *keep,
       t->at = t->asked = at;
       t->window = WINDOW_MIN / 2;
       t->used = ++a->clock;
+      t->ticket = ticket_next(a);
       *parent = candidate;
       scan old = *victim;
       *victim = *t;
@@ -714,10 +281,10 @@ static void parents_plan(conn *c, scan *t, unsigned want, unsigned most)
   unsigned absent = 0;
   for (unsigned i = 0; i < n && absent < most; i++) {
     uint32_t id = up->kid[from + i];
-    if (!pagedb_resident(o, id) && !is_flying(a, id) && !is_planned(a, id))
+    if (!pagedb_resident(o, id) && !flights_have(a, id) && !plan_has(a, id))
       ids[absent++] = id;
   }
-  plan_add(c, ids, absent);
+  plan_add(c, ids, absent, t->ticket);
 }
 
 /*
@@ -731,10 +298,11 @@ static void scan_fill(conn *c, scan *t, unsigned want)
   while (t->n - t->asked < want &&
          (up = scan_above(c->ahead, t, &next)) != NULL) {
     uint64_t id = up->kid[next];
-    if (!pagedb_resident(atomic_load(&c->file->owner), id) && !await(c, id)) {
+    if (!pagedb_resident(atomic_load(&c->file->owner), id) &&
+        !flights_await(c, id)) {
       parents_plan(c, t, want, FLYING_RUNS);
-      feed(c);
-      await(c, id);
+      flights_feed(c);
+      flights_await(c, id);
     }
     if (!scan_append(c, t, id))
       break;
@@ -769,11 +337,13 @@ static uint64_t scan_rest(struct ahead *a, const scan *t)
   return t->n - t->asked + pages * t->per_page;
 }
 
-/* How many children are to be asked for next by a scan that has asked for so many. */
+/* How many children are to be asked for next by a scan that has asked for so many.
+** A range of the size of a window, in a small pool, is no sweep: that takes pages
+** that were passed. */
 static unsigned scan_wants(conn *c, const scan *t, unsigned asked)
 {
   unsigned window = window_next(c, t->window, WINDOW_BYTES);
-  if (asked < SWEEP_ASKED)
+  if (t->seen < SWEEP_SEEN)
     return window;
   uint64_t rest = scan_rest(c->ahead, t), half = most_pages(c, 2);
   rest = rest < half ? rest : half;
@@ -803,8 +373,8 @@ static void scan_extend(conn *c, scan *t)
     t->lead = left / 2;
   t->asked += n;
   parents_plan(c, t, scan_wants(c, t, t->seen + left + n), PARENTS_AHEAD);
-  plan_add(c, t->kid + t->asked - n, n);
-  feed(c);
+  plan_add(c, t->kid + t->asked - n, n, t->ticket);
+  flights_feed(c);
 }
 
 /* Whether the child before `at` was one of the last pages that were asked for:
@@ -835,6 +405,7 @@ static void scan_step(conn *c, scan *t, unsigned at)
     return;
   }
   t->at = t->asked = at;
+  t->ticket = ticket_next(c->ahead);
   t->seen = 0;
   t->lead = 0;
   t->window = WINDOW_MIN / 2;
@@ -856,9 +427,9 @@ static void run_extend(conn *c)
     for (; n < AHEAD_MAX && left > 0; left--)
       if (a->run_asked < UINT32_MAX)
         ids[n++] = (uint32_t)a->run_asked++;
-    plan_add(c, ids, n);
+    plan_add(c, ids, n, 0);
   }
-  feed(c);
+  flights_feed(c);
 }
 
 static void run_step(conn *c, uint64_t id)
@@ -877,35 +448,12 @@ static void run_step(conn *c, uint64_t id)
 
 /* ------------------------------------------------------------------ chains */
 
-/* Somebody waits for these, or will before he asks for what is planned: start
-** reading them at once. Returns where that ends. */
-static uint64_t read_first(conn *c, chain_part part)
-{
-  struct ahead *a = c->ahead;
-  uint32_t size = atomic_load(&c->file->page_size);
-  pagedb_owner *o = atomic_load(&c->file->owner);
-  uint64_t end = pages_end(c->file, size), ids[AHEAD_MAX];
-  ahead_page page[AHEAD_MAX];
-  unsigned want = 0, looked;
-  if (is_full(a) || !is_ready(c, size))
-    return part.first;
-  for (unsigned i = 0; i < part.n; i++)
-    if (is_wanted(a, part.first + i, size, end))
-      ids[want++] = part.first + i;
-  if (want == 0)
-    return part.first + part.n;
-  unsigned n = ahead_begin(o, ids, want, 0, page, &looked);
-  if (!flights_begin(c, o, size, page, n))
-    return part.first;
-  return looked < want ? ids[looked] : part.first + part.n;
-}
-
 /* The chain was followed to `id`; `part` of it is worth a read. */
 static void chain_step(conn *c, uint64_t id, chain_part part)
 {
   struct ahead *a = c->ahead;
   if (part.n > (part.first == id))
-    chain_reads(&a->chain, read_first(c, part));
+    chain_reads(&a->chain, flights_first(c, part));
   int runs = id > a->run_last && id < a->run_asked;
   a->run_last = id;
   if (runs)
@@ -923,7 +471,7 @@ static int chain_missed(conn *c, uint64_t id)
     run_step(c, id);
   }
   chain_step(c, id, part);
-  await(c, id);
+  flights_await(c, id);
   return 1;
 }
 
@@ -932,8 +480,8 @@ static void leaf_missed(conn *c, uint64_t id)
 {
   chain_part part;
   if (chain_around(c, &c->ahead->chain, id, &part)) {
-    read_first(c, part);
-    await(c, id);
+    flights_first(c, part);
+    flights_await(c, id);
   }
 }
 
@@ -942,13 +490,13 @@ static void leaf_missed(conn *c, uint64_t id)
 void ahead_missed(conn *c, uint64_t id)
 {
   unsigned at;
-  if (!allowed(c))
+  if (!flights_allowed(c))
     return;
   if (c->ahead == NULL)
     c->ahead = calloc(1, sizeof *c->ahead);
   if (c->ahead == NULL)
     return;
-  await(c, id);
+  flights_await(c, id);
   scan *t = scan_of(c->ahead, id, &at);
   if (t != NULL)
     scan_step(c, t, at);
@@ -971,10 +519,10 @@ static void ahead_used(conn *c, uint64_t id)
 {
   struct ahead *a = c->ahead;
   unsigned at;
-  if (a == NULL || !allowed(c))
+  if (a == NULL || !flights_allowed(c))
     return;
   if (a->nflights > 0)
-    harvest(c, 0);
+    flights_harvest(c, 0);
   chain_part part;
   if (chain_used(c, &a->chain, id, &part)) {
     chain_step(c, id, part);
@@ -1062,7 +610,7 @@ void ahead_wait(conn *c)
 {
   struct ahead *a = c->ahead;
   while (a != NULL && a->nflights > 0)
-    harvest(c, 1);
+    flights_harvest(c, 1);
 }
 
 void ahead_stop(conn *c)
@@ -1070,7 +618,7 @@ void ahead_stop(conn *c)
   struct ahead *a = c->ahead;
   if (a == NULL || !RULE_IS_ON(RULE_AHEAD) || conn_is_inherited(c))
     return;
-  a->plan_at = a->plan_n = 0;
+  plan_clear(a);
   ahead_wait(c);
   for (int i = 0; i < SCANS; i++) {
     a->scan[i].n = a->scan[i].at = 0;
@@ -1088,14 +636,12 @@ void ahead_close(conn *c)
   struct ahead *a = c->ahead;
   if (a == NULL)
     return;
-  a->plan_at = a->plan_n = 0;
+  plan_clear(a);
   ahead_wait(c);
-  os_queue_close(a->queue);
+  flights_close(a);
   for (int i = 0; i < SCANS; i++)
     free(a->scan[i].kid);
   free(a->found.kid);
-  free(a->plan);
-  os_aligned_free(a->gap);
   free(a);
   c->ahead = NULL;
 }

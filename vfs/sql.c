@@ -353,8 +353,10 @@ static int pages_gather(sqlite3 *db, const char *schema, rows *out,
   sqlite3_stmt *stmt;
   int locked;
   rc = hold(db, schema, c, &stmt, &locked);
-  if (rc == SQLITE_OK)
+  if (rc == SQLITE_OK) {
+    behind_wait(c);
     rc = pages_fill(c, out);
+  }
   sqlite3_finalize(stmt);
   unlock_after(c, locked);
   return rc;

@@ -175,7 +175,7 @@ static int not_now(conn *c, char **message)
     return say(message, SQLITE_READONLY, "the database was opened read-only");
   if (c->db == NULL || *c->db == NULL)
     return say(message, SQLITE_MISUSE, "the connection is not known");
-  if (!sqlite3_get_autocommit(*c->db) ||
+  if (!sqlite3_get_autocommit(*c->db) || txn_goes_on(c) ||
       (c->lock != SQLITE_LOCK_NONE && !atomic_load(&c->file->wal)))
     return say(message, SQLITE_BUSY,
                "not inside a transaction: COMMIT, finish all statements, leave "

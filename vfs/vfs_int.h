@@ -12,6 +12,7 @@
 **   lock.c      locks and shared memory; is what the pool holds still true?
 **   read.c      xRead, xFetch
 **   readahead.c pages that a scan will want, read before it asks
+**   flights.c   the reads that this takes: planned, under way, into the pool
 **   chain.c     which pages of an overflow chain those are
 **   write.c     xWrite, xTruncate, xSync: the write transaction and its join
 **   behind.c    pages that go out while the transaction goes on
@@ -223,6 +224,7 @@ struct shared {
                               ** is still in page 1 on disk */
   _Atomic uint32_t page_size; /* 0: unknown, the file is empty or not ours */
   _Atomic uint64_t count;     /* durable pages, by page 1; 0: not known */
+  _Atomic int chunks;         /* somebody asked for SQLITE_FCNTL_CHUNK_SIZE */
   _Atomic int wal;            /* page 1 on disk says journal mode WAL */
   _Atomic uint64_t lsn;       /* newest known, or given to pages to come */
   _Atomic uint64_t past_lsn;  /* newest that no page to come will have */
@@ -295,7 +297,7 @@ struct conn {
   int above;             /* the last page of xFetch was an interior one */
   int lines;             /* a scan reads what is on its pages */
   uint64_t sampled;      /* when that was looked into, ns */
-  struct ahead *ahead;   /* readahead.c; NULL: nothing yet */
+  struct ahead *ahead;   /* flights.h; NULL: nothing yet */
   behind *behind;        /* behind.c; NULL: nothing yet */
   unsigned char *bounce; /* 64 KiB, aligned, made when needed */
   uint8_t head[HEADER_BYTES];
@@ -609,6 +611,8 @@ int x_sync(sqlite3_file *f, int flags);
 int x_file_size(sqlite3_file *f, sqlite3_int64 *bytes);
 /* The transaction is over: committed, or whatever it left is given up. */
 void txn_committed(conn *c);
+/* A transaction of this connection wrote to the file, and is not over. */
+int txn_goes_on(const conn *c);
 void txn_abandon(conn *c);
 /* The whole file is being written anew: only the join knows what it becomes. */
 void txn_overwrite(conn *c);
@@ -630,6 +634,8 @@ int write_through(conn *c, const void *buf, uint64_t n, uint64_t off);
 int behind_start(conn *c);
 /* Nothing is under way afterwards. */
 void behind_wait(conn *c);
+/* The same, and the transaction is over: so are its errors. */
+void behind_over(conn *c);
 /* 1 if something could not be written, from its end until behind_flush. */
 int behind_failed(conn *c);
 /* Write all that is dirty; nothing is under way afterwards. */

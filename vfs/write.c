@@ -83,7 +83,7 @@ static int vacuum_goes_on(const conn *c)
 
 static void txn_end(shared *s)
 {
-  behind_wait(atomic_load(&s->writer));
+  behind_over(atomic_load(&s->writer));
   shared_past_lsn(s, s->txn.lsn);
   pthread_mutex_lock(&s->bits_lock);
   bitmap_clear(&s->txn.written);
@@ -92,6 +92,13 @@ static void txn_end(shared *s)
   atomic_store(&s->unsure, 0);
   atomic_store(&s->writer, NULL);
   pthread_mutex_unlock(&s->bits_lock);
+}
+
+/* With nolock=1 no lock tells it. */
+int txn_goes_on(const conn *c)
+{
+  const shared *s = c->file;
+  return atomic_load(&s->writer) == c && !s->txn.over;
 }
 
 /* A transaction that was rolled back: in EXCLUSIVE locking mode nothing tells

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""What run.py stored, shown: report.py table|plots|markdown RESULT.json [DIR]
+"""What run.py stored, shown: report.py table|plots|markdown|more RESULT.json [DIR]
 
   table      on the terminal: ratios to stock SQLite
   plots      DIR/bench-*.svg, one per group
   markdown   the tables with everything, for docs/benchmarks.md
+  more       the same without plots, a section of its own: another size
 """
 import json
 import math
@@ -253,11 +254,13 @@ def losses(result):
     print("\n".join(rows))
 
 
-def markdown(result):
+def markdown(result, has_plots):
     describe(result)
     for group, lines in groups_of(result):
         names = columns_of(lines)
-        print(f"\n### {group}\n\n![{group}](bench-{slug(group)}.svg)\n")
+        print(f"\n### {group}\n")
+        if has_plots:
+            print(f"![{group}](bench-{slug(group)}.svg)\n")
         print(f"| | {' | '.join(names)} | goal |")
         print("|---" * (len(names) + 2) + "|")
         for line in lines:
@@ -277,7 +280,11 @@ def main():
     elif sys.argv[1] == "plots":
         plots(result, sys.argv[3])
     elif sys.argv[1] == "markdown":
-        markdown(result)
+        markdown(result, has_plots=True)
+    elif sys.argv[1] == "more":
+        megabytes = result["settings"]["rows"] * 455 // 1000000
+        print(f"\n## With databases of {megabytes} MB\n")
+        markdown(result, has_plots=False)
     else:
         sys.exit(__doc__)
 

@@ -8,6 +8,8 @@
 # SQLITE_FUZZDATA="FILE ..." (test/fuzzdata*.db in SQLite's sources) makes the
 # databases of SQLite's own corpus seeds as well.
 #
+# FUZZ_SEED=n: other inputs than those that each run makes first; 0: new ones each time.
+#
 # SQLite itself is not built for fuzzing here, and 3.40.1 falls over some damaged
 # databases. An input with which stock SQLite falls, too, is named, and no failure.
 set -u
@@ -83,7 +85,7 @@ for source in "$here"/fuzz_*.c; do
   fi
   rm -f "$out/$name"-crash-*
   if TMPDIR=$out/tmp "$out/$name" -max_total_time="$seconds" -max_len=$most \
-    -timeout=60 -print_final_stats=1 -artifact_prefix="$out/$name-" \
+    -seed="${FUZZ_SEED:-1}" -timeout=60 -print_final_stats=1 -artifact_prefix="$out/$name-" \
     "$out/corpus/$short" "$here/corpus/$short" "${seeds[@]}" >"$out/$name.log" 2>&1; then
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$out/$name.log")
     printf 'ok    %-13s %s executions in %s s\n' "$name" "$runs" "$seconds"
