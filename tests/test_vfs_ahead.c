@@ -21,8 +21,10 @@
 #include <time.h>
 #endif
 
+#include "../vfs/flights.h"
 #include "../vfs/vfs_int.h"
 #include "sqlutil.h"
+#include "vfsutil.h"
 
 enum {
   ROWS = 12006, /* one more is a prime number */
@@ -127,6 +129,40 @@ static void test_point_lookups(void **state)
   if (n.used + n.wasted > n.misses / 20)
     fail_msg("%d used, %d wasted, %d misses", (int)n.used, (int)n.wasted,
              (int)n.misses);
+}
+
+/* A scan that was left in the middle has all the rest of its table planned. Another
+** of the same connection does not wait for that. */
+static void test_two_scans(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  sqlite3_stmt *left;
+  make(path, plain, 4096, 0);
+  sqlite3 *db = db_open(path, plain);
+  run(db,
+      "PRAGMA cache_size=-60000; CREATE TABLE u AS SELECT id, v FROM t WHERE "
+      "id%%150=1 AND length(v)<300; CREATE TABLE w AS WITH RECURSIVE c(n) AS "
+      "(SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n<16) SELECT id, v FROM c, "
+      "t "
+      "WHERE length(v)<300");
+  int64_t rows = get_int(db, "SELECT count(*) FROM u");
+  int64_t pool = get_int(db, "PRAGMA pagedb_pool_size");
+  db_close(db);
+  db = db_open(path, plain);
+  run(db, "PRAGMA pagedb_pool_size='64MiB'");
+  assert_int_equal(sqlite3_prepare_v2(db, "SELECT v FROM w", -1, &left, NULL),
+                   SQLITE_OK);
+  const struct ahead *a = NULL;
+  while (a == NULL || a->plan_n - a->plan_at < 1000) {
+    assert_int_equal(sqlite3_step(left), SQLITE_ROW);
+    a = conn_in(db)->ahead;
+  }
+  assert_int_equal(get_int(db, "SELECT count(v) FROM u"), rows);
+  assert_true(a->plan_n > a->plan_at);
+  sqlite3_finalize(left);
+  run(db, "PRAGMA pagedb_pool_size=%lld", pool);
+  db_close(db);
 }
 
 /* Every size of page, geometry and journal; compared with stock. */
@@ -558,9 +594,9 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_scans),      cmocka_unit_test(test_point_lookups),
-      cmocka_unit_test(test_equal),      cmocka_unit_test(test_small_pool),
-      cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_close),
-      cmocka_unit_test(test_fork),
+      cmocka_unit_test(test_two_scans),  cmocka_unit_test(test_equal),
+      cmocka_unit_test(test_small_pool), cmocka_unit_test(test_no_memory),
+      cmocka_unit_test(test_close),      cmocka_unit_test(test_fork),
 #ifdef __linux__
       cmocka_unit_test(test_host_waits),
 #endif

@@ -227,7 +227,7 @@ static void note_write(int fd, const struct iovec *iov, ssize_t left, off_t off)
 static void note_content(int fd, const char *name, size_t n)
 {
   enum { PIECE = 1 << 16 };
-  unsigned char *p = aligned_alloc(4096, n / PIECE * PIECE + PIECE);
+  unsigned char *p = aligned_alloc(4096, (n / PIECE + 2) * PIECE);
   size_t at = 0;
   ssize_t got = 1;
   if (p == NULL)
