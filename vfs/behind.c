@@ -18,7 +18,15 @@
 ** UNTIL. It runs only while its connection is s->writer, under EXCLUSIVE, and
 ** nothing that it looks at changes meanwhile. Who decides anew how pages go out,
 ** cuts the file, lets the parent make it larger, reads or writes around the pool,
-** joins or ends the transaction waits for it (behind_wait). So nothing is under way when a lock is given up.
+** joins or ends the transaction waits for it (behind_wait). So nothing is under way
+** when a lock is given up.
+**
+** POWER CUTS. Only pages that came by xWrite go out, and SQLite writes a page of
+** the database only when the journal that has its original is synced (with
+** synchronous=OFF nothing is promised, by SQLite either). The join flushes the rest,
+** waits, and syncs the file; then the journal goes. A cut before that leaves the hot
+** journal, which restores every page that went out here, in whatever part and order;
+** nothing that is written here counts as a commit.
 **
 ** ERRORS. What could not be written stays dirty. The next xWrite then flushes by
 ** itself, or the join does, and has the error if it is still there: one that has

@@ -211,7 +211,8 @@ static int grows_by_stamped_pages(const conn *c)
 ** writes a byte into each block behind the end that it finds. Pages that stand there
 ** already are ours, and not all of them may be in the file yet, so all that is dirty
 ** is written first. What cannot be written stays dirty for the join, which tells; the
-** space in advance is only a wish.
+** space in advance is only a wish. A cut leaves a longer file, and a journal that has
+** the size from before, to which playback cuts it.
 */
 static int size_control(conn *c, int op, void *arg)
 {

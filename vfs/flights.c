@@ -281,19 +281,21 @@ static int is_due(const struct ahead *a, const planned *p)
   return due;
 }
 
+/* Room for n more. Read entries and those that nobody wants any more go first, so
+** the plan is at most twice as long as what its scans want. */
 static int plan_room(struct ahead *a, size_t n)
 {
-  if (a->plan_at == a->plan_n)
-    plan_clear(a);
-  if (a->plan_at > a->plan_n / 2) {
-    memmove(a->plan, a->plan + a->plan_at,
-            (a->plan_n - a->plan_at) * sizeof *a->plan);
-    a->plan_n -= a->plan_at;
-    a->plan_at = 0;
-  }
   if (a->plan_n + n <= a->plan_room)
     return 1;
-  size_t room = (a->plan_n + n) * 2;
+  size_t kept = 0;
+  for (size_t i = a->plan_at; i < a->plan_n; i++)
+    if (is_due(a, &a->plan[i]))
+      a->plan[kept++] = a->plan[i];
+  a->plan_at = 0;
+  a->plan_n = kept;
+  if (kept + n <= a->plan_room)
+    return 1;
+  size_t room = (kept + n) * 2;
   planned *more = realloc(a->plan, room * sizeof *more);
   if (more == NULL)
     return 0;

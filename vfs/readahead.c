@@ -37,8 +37,8 @@
 **
 ** LOCKS, THREADS. A `struct ahead` belongs to its connection, whose calls SQLite
 ** serialises; it may come in another thread each time. It is made when it is
-** first needed, and freed by ahead_close; scans and runs in it are this file's. A forked
-** child leaves its parent's alone.
+** first needed, and freed by ahead_close; scans and runs in it are this file's. A
+** forked child leaves its parent's alone.
 */
 #include <stdlib.h>
 #include <string.h>
