@@ -130,8 +130,8 @@ struct frame {
     private_set *set; /* PRIVATE */
   };
   uint64_t page;
-  _Atomic uint64_t lsn;  /* written under the exclusive latch */
-  frame_link ring;       /* RESIDENT, ORPHAN, PRIVATE unless aside */
+  _Atomic uint64_t lsn; /* written under the exclusive latch */
+  frame_link ring;      /* RESIDENT, ORPHAN, PRIVATE unless aside */
   frame_link list; /* spare, free, forgotten, kept, the owner's unwritten */
   _Atomic uint32_t pins; /* pins that found no slot */
   _Atomic uint32_t latch;
@@ -170,7 +170,8 @@ struct pagedb_owner {
   uint64_t ahead;   /* frames that are out for read-ahead */
   uint64_t nunwritten;
   uint64_t ndirty;
-  uint64_t sweep; /* the page where the search for stale ones goes on, or SWEPT */
+  uint64_t
+      sweep; /* the page where the search for stale ones goes on, or SWEPT */
   pagedb_owner *next_outdated; /* while it is not SWEPT */
   int sync_failed;             /* sticky */
 };

@@ -11,9 +11,9 @@
 #include "private.h"
 
 enum {
-  FEW = 600,      /* pages of a database: more than a leaf of the page table has */
+  FEW = 600, /* pages of a database: more than a leaf of the page table has */
   MANY = 40 * FEW, /* frames of a pool that is never full here */
-  SLACK = 32      /* frames that wait for their batch */
+  SLACK = 32       /* frames that wait for their batch */
 };
 
 static uint64_t frames_used(const rig *r)
@@ -187,7 +187,9 @@ static void test_serve_others(void **state)
 static void test_pinned_stays(void **state)
 {
   (void)state;
-  enum { PINS = 100 }; /* more than a batch, and more than a session has slots */
+  enum {
+    PINS = 100
+  }; /* more than a batch, and more than a session has slots */
   rig r = rig_of(FEW);
   static pagedb_pin pin[PINS];
   for (int round = 0; round < 3; round++) {
@@ -227,7 +229,8 @@ static void test_pins_that_move(void **state)
   pagedb_pin pin[PINS];
   for (int i = 0; i < TIMES; i++) {
     for (int k = 0; k < PINS; k++)
-      ok(pagedb_fetch(r.session, r.owner, (uint64_t)(i + k * 7) % FEW, &pin[k]));
+      ok(pagedb_fetch(r.session, r.owner, (uint64_t)(i + k * 7) % FEW,
+                      &pin[k]));
     forget(&r);
     read_pages(&r, 0, FEW);
     assert_in_range(frames_used(&r), FEW, FEW + 2 * PINS + SLACK);
@@ -262,7 +265,8 @@ static void test_sparse_table(void **state)
     for (uint64_t i = 0; i < PAGES; i++)
       assert_int_equal(get(r.session, wide.owner, i * 40000), i * 40000);
     for (uint64_t i = 0; i < PAGES; i++)
-      assert_int_equal(get(r.session, wide.owner, last - i * 777), last - i * 777);
+      assert_int_equal(get(r.session, wide.owner, last - i * 777),
+                       last - i * 777);
     assert_in_range(frames_used(&r), 2 * PAGES, 4 * PAGES + SLACK);
     forget(&wide);
   }
