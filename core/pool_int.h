@@ -170,8 +170,7 @@ struct pagedb_owner {
   uint64_t ahead;   /* frames that are out for read-ahead */
   uint64_t nunwritten;
   uint64_t ndirty;
-  uint64_t
-      sweep; /* the page where the search for stale ones goes on, or SWEPT */
+  uint64_t sweep; /* where the search for stale pages goes on, or SWEPT */
   pagedb_owner *next_outdated; /* while it is not SWEPT */
   int sync_failed;             /* sticky */
 };
@@ -406,10 +405,9 @@ uint32_t pins_scan(pagedb_pool *p);
 /* pagedb_discard_from, and of orphans too: nothing names the owner then. */
 int discard_pages(pagedb_owner *o, uint64_t first, int orphans);
 
-/* --------------------------------------------------------- pool_forget.c */
+/* ----------------------------------------------------------- pool_forget.c */
 
-/* Under the lock: a frame that has become an orphan; one that is not to be one
-** any more. */
+/* Under the lock: the frame has become an orphan; it is about to be free. */
 void forgotten_enter(pagedb_pool *p, frame *f);
 void forgotten_leave(pagedb_pool *p, frame *f);
 /* Under the lock, never released: free frames of the class whose pages were

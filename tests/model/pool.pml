@@ -3,11 +3,11 @@
 **
 ** One frame, two pages, three threads: a user (fetches, changes, unpins), a
 ** second one (fetches another page, so that the frame must be reclaimed,
-** discards, or forgets all pages) and a flusher. What runs under pool->lock in the C code is one
-** atomic or d_step block here. The user's hazard slot is written through a
-** store buffer: others see it only when the buffer drains, which happens at any
-** later moment, or when a reclaimer runs the heavy fence. That is what the
-** asymmetric fence of core/pool_int.h has to cope with.
+** discards, or forgets all pages) and a flusher. What runs under pool->lock in
+** the C code is one atomic or d_step block here. The user's hazard slot is
+** written through a store buffer: others see it only when the buffer drains,
+** which happens at any later moment, or when a reclaimer runs the heavy fence.
+** That is what the asymmetric fence of core/pool_int.h has to cope with.
 **
 ** Ghost state: `newest[p]` counts the changes of page p, `data` is what the
 ** frame holds, `disk[p]` what the store holds, `lost[p]` marks changes given up
@@ -26,8 +26,8 @@
 **   NO_REDIRTY      a failed write does not make the page dirty again
 **   WAIT_WITH_CLAIM the flusher waits for a latch while others wait for it
 **   FORGET_UNWRITTEN pages are forgotten while one is dirty
-**   NO_ORPHAN_SCAN  a frame whose page was forgotten is reclaimed without a look at
-**                   the slots
+**   NO_ORPHAN_SCAN  a frame whose page was forgotten is reclaimed without a look
+**                   at the slots
 **   KEEP_ENTRY      a stale page becomes an orphan, and keeps its entry
 */
 
@@ -340,9 +340,9 @@ inline discard()
 }
 
 /*
-** pagedb_invalidate: what is here, or on its way, is stale from now on. Not while a
-** page is unwritten. Nor while one is being changed: the model has no name for a
-** change that is refused when it is made, and its owner none in his file's locks.
+** pagedb_invalidate: what is here, or on its way, is stale from now on. Not while
+** a page is unwritten. Nor while one is being changed: the locks of the file keep
+** these two apart, and a change in spite of them is refused (pagedb_mark_dirty).
 */
 inline forget()
 {
