@@ -32,7 +32,41 @@ static void forget(rig *r)
   ok(pagedb_invalidate(r->owner));
 }
 
-/* A pool that has room for all, and a database of n pages. */
+/* A store without an end, which costs a test nothing: page i holds i + 1000. */
+static int endless_read(pagedb_store *s, pagedb_run *run, unsigned n)
+{
+  if (n != 1 || run->count != 1)
+    abort();
+  memset(run->pages[0], 0, s->page_size);
+  put_le64((unsigned char *)run->pages[0] + AT, run->first + 1000);
+  return PAGEDB_OK;
+}
+
+static pagedb_store endless[2] = {{.page_size = PAGE,
+                                   .record_at = PAGE,
+                                   .name = "endless",
+                                   .read = endless_read},
+                                  {.page_size = PAGE,
+                                   .record_at = PAGE,
+                                   .name = "another",
+                                   .read = endless_read}};
+
+/* A pool that has room for all, and a database to be read in it. */
+static rig read_open(rig *below)
+{
+  *below = rig_open(MANY);
+  rig r = *below;
+  ok(pagedb_owner_open(r.pool, &endless[0], &r.owner));
+  return r;
+}
+
+static void read_close(rig *r, rig *below)
+{
+  ok(pagedb_owner_close(r->owner));
+  rig_close(below);
+}
+
+/* The same with one that can be written, of n pages. */
 static rig rig_of(unsigned n)
 {
   rig r = rig_open(MANY);
@@ -44,46 +78,41 @@ static rig rig_of(unsigned n)
 static void test_all_read_again(void **state)
 {
   (void)state;
-  rig r = rig_of(FEW);
+  rig below, r = read_open(&below);
   for (int i = 0; i < 30; i++) {
     read_pages(&r, 0, FEW);
     assert_in_range(frames_used(&r), FEW, FEW + SLACK);
     forget(&r);
   }
   assert_int_equal(stats(r.pool).evictions, 0);
-  rig_close(&r);
+  read_close(&r, &below);
 }
 
 /* Backwards: each page is met as a stale one before the sweep comes to it. */
 static void test_read_again_backwards(void **state)
 {
   (void)state;
-  rig r = rig_of(FEW);
+  rig below, r = read_open(&below);
   for (int i = 0; i < 10; i++) {
     for (uint64_t id = FEW; id-- > 0;)
       assert_int_equal(get(r.session, r.owner, id), id + 1000);
     assert_in_range(frames_used(&r), FEW, FEW + SLACK);
     forget(&r);
   }
-  rig_close(&r);
+  read_close(&r, &below);
 }
 
 /* Pages that nobody asks for any more leave their frames to the others. */
 static void test_others_read_then(void **state)
 {
   (void)state;
-  enum { TIMES = 10 };
-  rig r = rig_of(TIMES * FEW);
-  pagedb_pool *p = r.pool;
-  /* fill() has left as many free frames; these must not count here. */
-  ok(pagedb_pool_resize(p, 0, NULL));
-  ok(pagedb_pool_resize(p, (uint64_t)MANY * PAGE, NULL));
-  for (int i = 0; i < TIMES; i++) {
-    read_pages(&r, (uint64_t)i * FEW, (uint64_t)(i + 1) * FEW);
+  rig below, r = read_open(&below);
+  for (uint64_t from = 0; from < 10 * FEW; from += FEW) {
+    read_pages(&r, from, from + FEW);
     assert_in_range(frames_used(&r), FEW, FEW + SLACK);
     forget(&r);
   }
-  rig_close(&r);
+  read_close(&r, &below);
 }
 
 /* What is given up with its changes is forgotten, too. */
@@ -129,7 +158,7 @@ static void read_ahead(rig *r, uint64_t from, unsigned n)
 static void test_read_ahead(void **state)
 {
   (void)state;
-  rig r = rig_of(FEW);
+  rig below, r = read_open(&below);
   for (int i = 0; i < 10; i++) {
     for (uint64_t id = 0; id < FEW; id += 50)
       read_ahead(&r, id, 50);
@@ -137,7 +166,7 @@ static void test_read_ahead(void **state)
     read_pages(&r, 0, FEW);
     forget(&r);
   }
-  rig_close(&r);
+  read_close(&r, &below);
 }
 
 /* Frames serve whoever wants some of their size: another database, one whose
@@ -145,14 +174,10 @@ static void test_read_ahead(void **state)
 static void test_serve_others(void **state)
 {
   (void)state;
-  rig r = rig_of(FEW), other = r;
+  rig below, r = read_open(&below), other = r;
   private_set set;
   static private_cell cell[FEW], *all[FEW];
-  other.disk = fault_store_new(PAGE);
-  ok(pagedb_owner_open(r.pool, fault_store_base(other.disk), &other.owner));
-  fill(&other, FEW);
-  ok(pagedb_pool_resize(r.pool, 0, NULL));
-  ok(pagedb_pool_resize(r.pool, (uint64_t)MANY * PAGE, NULL));
+  ok(pagedb_owner_open(r.pool, &endless[1], &other.owner));
 
   read_pages(&r, 0, FEW);
   forget(&r);
@@ -178,8 +203,7 @@ static void test_serve_others(void **state)
   ok(pagedb_owner_close(other.owner));
   read_pages(&r, 0, FEW);
   assert_in_range(frames_used(&r), 2 * FEW, 2 * FEW + SLACK);
-  rig_close(&r);
-  fault_store_free(other.disk);
+  read_close(&r, &below);
 }
 
 /* A page that stays pinned keeps its content and its frame, however often the
@@ -187,9 +211,8 @@ static void test_serve_others(void **state)
 static void test_pinned_stays(void **state)
 {
   (void)state;
-  enum {
-    PINS = 100
-  }; /* more than a batch, and more than a session has slots */
+  /* More than a batch, and more than a session has slots. */
+  enum { PINS = 100 };
   rig r = rig_of(FEW);
   static pagedb_pin pin[PINS];
   for (int round = 0; round < 3; round++) {
@@ -225,7 +248,7 @@ static void test_pins_that_move(void **state)
 {
   (void)state;
   enum { PINS = 8, TIMES = 200 };
-  rig r = rig_of(FEW);
+  rig below, r = read_open(&below);
   pagedb_pin pin[PINS];
   for (int i = 0; i < TIMES; i++) {
     for (int k = 0; k < PINS; k++)
@@ -237,41 +260,26 @@ static void test_pins_that_move(void **state)
     for (int k = 0; k < PINS; k++)
       pagedb_unpin(&pin[k]);
   }
-  rig_close(&r);
+  read_close(&r, &below);
 }
 
-/* A store without an end: page i holds i. */
-static int endless_read(pagedb_store *s, pagedb_run *run, unsigned n)
-{
-  assert_int_equal(n, 1);
-  memset(run->pages[0], 0, s->page_size);
-  put_le64((unsigned char *)run->pages[0] + AT, run->first);
-  return PAGEDB_OK;
-}
-
-/* Pages wide apart, and the last one that can be named. A gap is looked over in
-** steps, while memory is taken. */
+/* Pages wide apart, and the last ones that can be named. A gap is looked over
+** in steps, while memory is taken. */
 static void test_sparse_table(void **state)
 {
   (void)state;
   enum { PAGES = 200 };
   const uint64_t last = (uint64_t)INT64_MAX / PAGE;
-  pagedb_store endless = {
-      .page_size = PAGE, .record_at = PAGE, .name = "endless"};
-  rig r = rig_open(MANY), wide = r;
-  endless.read = endless_read;
-  ok(pagedb_owner_open(r.pool, &endless, &wide.owner));
+  rig below, r = read_open(&below);
   for (int round = 0; round < 10; round++) {
-    for (uint64_t i = 0; i < PAGES; i++)
-      assert_int_equal(get(r.session, wide.owner, i * 40000), i * 40000);
-    for (uint64_t i = 0; i < PAGES; i++)
-      assert_int_equal(get(r.session, wide.owner, last - i * 777),
-                       last - i * 777);
+    for (uint64_t i = 0; i < PAGES; i++) {
+      read_pages(&r, i * 40000, i * 40000 + 1);
+      read_pages(&r, last - i * 777, last - i * 777 + 1);
+    }
     assert_in_range(frames_used(&r), 2 * PAGES, 4 * PAGES + SLACK);
-    forget(&wide);
+    forget(&r);
   }
-  ok(pagedb_owner_close(wide.owner));
-  rig_close(&r);
+  read_close(&r, &below);
 }
 
 /* ------------------------------------------------------------------ threads */
@@ -327,7 +335,7 @@ static void *forgetter(void *arg)
 static void test_threads(void **state)
 {
   (void)state;
-  rig r = rig_of(FEW);
+  rig below, r = read_open(&below);
   crowd c[READERS + 1];
   atomic_int stop = 0;
   uint64_t seed = test_seed("forgetting among readers", 5);
@@ -345,7 +353,7 @@ static void test_threads(void **state)
   ** when it was looked at, now and before the last commit. */
   assert_in_range(frames_used(&r), FEW, FEW + SLACK + 3 * READERS * PINS);
   read_pages(&r, 0, FEW);
-  rig_close(&r);
+  read_close(&r, &below);
 }
 
 int main(void)
