@@ -349,9 +349,10 @@ static void test_threads(void **state)
     pthread_join(c[i].thread, NULL);
   atomic_store(&stop, 1);
   pthread_join(c[READERS].thread, NULL);
-  /* One frame a page at most, what waits for its batch, and what was pinned
-  ** when it was looked at, now and before the last commit. */
-  assert_in_range(frames_used(&r), FEW, FEW + SLACK + 3 * READERS * PINS);
+  /* Memory was taken while less than a batch waited. Beside these, one frame a
+  ** page, and for each reader what he had pinned when an epoch moved, a look, and
+  ** a frame in his hand. */
+  assert_true(frames_used(&r) <= FEW + SLACK + READERS * (PINS + 2));
   read_pages(&r, 0, FEW);
   read_close(&r, &below);
 }
