@@ -647,6 +647,8 @@ static void frames_serve_again(const char *vfs, const char *their_vfs,
   const char *path = db_path("frames.db");
   const char *used = "SELECT value FROM pagedb_stats WHERE "
                      "name='pool_used_bytes'";
+  const char *forgotten = "SELECT value FROM pagedb_stats WHERE "
+                          "name='invalidations'";
   make(path, vfs, journal);
   sqlite3 *db = db_open(path, vfs);
   run(db, "INSERT INTO x SELECT id+1000, 0, zeroblob(3000) FROM y;"
@@ -656,15 +658,13 @@ static void frames_serve_again(const char *vfs, const char *their_vfs,
   int64_t pages = get_int(db, "PRAGMA page_count");
   open_theirs(path, their_vfs);
   for (int i = 1; i <= TIMES; i++) {
+    int64_t before = get_int(db, forgotten);
     assert_int_equal(ask(&them, "UPDATE x SET v=%d WHERE id=150", i),
                      SQLITE_OK);
     tell(&them, "PRAGMA wal_checkpoint");
-    int64_t before = get_int(db, "SELECT value FROM pagedb_stats WHERE "
-                                 "name='invalidations'");
     sqlite3_db_release_memory(db);
     assert_int_equal(get_int(db, "SELECT sum(v)+0*sum(length(pad)) FROM x"), i);
-    assert_true(get_int(db, "SELECT value FROM pagedb_stats WHERE "
-                            "name='invalidations'") > before);
+    assert_true(get_int(db, forgotten) > before);
     int64_t frames = get_int(db, used) / 4096;
     if (frames > pages + SLACK)
       fail_msg("%d commits: %d frames for %d pages", i, (int)frames,
