@@ -227,7 +227,7 @@ $(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(COMMANDOBJ) $(SQLHELPER)
 $(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | $(SO)
 	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 -ldl $(LIBS)
 
-$(OUT)/test_pool $(OUT)/test_pool_races $(OUT)/test_pool_ahead $(OUT)/test_pool_edges \
+$(OUT)/test_pool $(OUT)/test_pool_races $(OUT)/test_pool_ahead $(OUT)/test_pool_edges $(OUT)/test_pool_forget \
 $(OUT)/test_lock_order: $(OUT)/tests/pool_rig.o
 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)

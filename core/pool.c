@@ -202,6 +202,7 @@ int pagedb_owner_open(pagedb_pool *p, pagedb_store *store, pagedb_owner **out)
   o->pool = p;
   o->store = store;
   o->class = class;
+  o->sweep = SWEPT;
   atomic_init(&o->want, PTE_PRESENT | PTE_EPOCH_ONE);
   atomic_init(&o->root, NULL);
   pthread_mutex_lock(&p->lock);
@@ -229,6 +230,7 @@ static void owner_unlink(pagedb_pool *p, pagedb_owner *o)
   while (*link != o)
     link = &(*link)->next;
   *link = o->next;
+  owner_swept(o);
   table_free(o);
 }
 

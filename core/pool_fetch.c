@@ -512,7 +512,7 @@ int pagedb_fetch_new(pagedb_session *s, pagedb_owner *o, uint64_t id,
   return err;
 }
 
-/* ----------------------------------------------------- discard, invalidate */
+/* ----------------------------------------------------------------- discard */
 
 int pagedb_discard(pagedb_owner *o, uint64_t id)
 {
@@ -575,70 +575,6 @@ int discard_pages(pagedb_owner *o, uint64_t first, int orphans)
 int pagedb_discard_from(pagedb_owner *o, uint64_t first)
 {
   return discard_pages(o, first, 0);
-}
-
-/* The same for pages that are being read: found stale when they have come. */
-static void loading_outdate(pagedb_owner *o)
-{
-  pagedb_pool *p = o->pool;
-  slab *s = p->slabs[o->class];
-  for (; s != NULL && o->loading > 0; s = s->next)
-    for (uint32_t i = 0; i < s->frames; i++)
-      if (s->frame[i].state == FRAME_LOADING && s->frame[i].owner == o)
-        atomic_fetch_and(s->frame[i].entry, ~PTE_EPOCH_MASK);
-}
-
-/* Under the lock, when the epoch number comes round: no entry may survive to be
-** taken for current. */
-static void orphan_all(pagedb_owner *o)
-{
-  pagedb_pool *p = o->pool;
-  frame *f = p->head;
-  for (uint64_t i = 0; i < p->ring_len; i++, f = f->ring.next)
-    if (f->state == FRAME_RESIDENT && f->owner == o)
-      frame_orphan(p, f);
-}
-
-/* Under the lock, nothing unwritten: no page that is here now is found again.
-** Epoch 0 is never current: pages on their way in at the wrap get it. */
-static void next_epoch(pagedb_owner *o)
-{
-  uint64_t epoch = (atomic_load(&o->want) + PTE_EPOCH_ONE) & PTE_EPOCH_MASK;
-  if (epoch == 0) {
-    orphan_all(o);
-    loading_outdate(o);
-    epoch = PTE_EPOCH_ONE;
-  }
-  atomic_store(&o->want, epoch | PTE_PRESENT);
-}
-
-int pagedb_invalidate(pagedb_owner *o)
-{
-  int err = PAGEDB_OK;
-  pthread_mutex_lock(&o->pool->lock);
-  if (o->nunwritten > 0)
-    err = pagedb_fault_set(PAGEDB_EBUSY, 0, o->store->name, o->unwritten->page,
-                           0, 0, "the page is not written yet");
-  else
-    next_epoch(o);
-  pthread_mutex_unlock(&o->pool->lock);
-  return err;
-}
-
-void pagedb_abandon(pagedb_owner *o)
-{
-  pthread_mutex_lock(&o->pool->lock);
-  while (o->unwritten != NULL) {
-    frame *f = o->unwritten;
-    while (f != NULL && f->writing)
-      f = f->list.next;
-    if (f != NULL)
-      frame_forget_changes(f);
-    else
-      pool_wait(o->pool);
-  }
-  next_epoch(o);
-  pthread_mutex_unlock(&o->pool->lock);
 }
 
 int pagedb_resident(pagedb_owner *o, uint64_t id)

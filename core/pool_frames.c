@@ -390,6 +390,7 @@ void frame_orphan(pagedb_pool *p, frame *f)
   f->owner->resident--;
   f->entry = NULL;
   f->state = FRAME_ORPHAN;
+  forgotten_enter(p, f);
   table_tidy(p);
 }
 
@@ -402,7 +403,9 @@ static void frame_drop(pagedb_pool *p, frame *f)
     note_wasted(p, f);
     table_clear(f->owner, f->entry, f->page);
     f->owner->resident--;
-  } else if (f->state == FRAME_PRIVATE) {
+  } else if (f->state == FRAME_ORPHAN) {
+    forgotten_leave(p, f);
+  } else {
     private_take(p, f);
   }
   frame_leave(p, f);
@@ -630,23 +633,32 @@ static int make_room(pagedb_session *s, uint32_t class)
                           "unpin pages or enlarge the pool");
 }
 
-/* A frame without evicting anything, or NULL. */
+/* A frame of the free list, or NULL. */
+static frame *free_get(pagedb_pool *p, uint32_t class)
+{
+  frame *f;
+  while ((f = p->free[class]) != NULL) {
+    if (p->used <= p->capacity) {
+      list_remove(&p->free[class], f);
+      return f;
+    }
+    frame_retire(p, f);
+  }
+  return NULL;
+}
+
+/* A frame without evicting anything, or NULL. Memory is taken only when no
+** frame of its size lies idle. */
 static frame *frame_ready(pagedb_pool *p, uint32_t class)
 {
-  do {
-    frame *f;
-    while ((f = p->free[class]) != NULL) {
-      if (p->used <= p->capacity) {
-        list_remove(&p->free[class], f);
-        return f;
-      }
-      frame_retire(p, f);
-    }
+  frame *f = free_get(p, class);
+  if (f == NULL && forgotten_reclaim(p, class) > 0)
+    f = free_get(p, class);
+  if (f == NULL)
     f = frame_commit(p, class);
-    if (f != NULL)
-      return f;
-  } while (retire_free_others(p, class));
-  return NULL;
+  while (f == NULL && retire_free_others(p, class))
+    f = frame_commit(p, class);
+  return f;
 }
 
 frame *frame_get_clean(pagedb_pool *p, uint32_t class)

@@ -4,7 +4,8 @@
 **   pool.c         open, close, resize, owners, sessions, statistics
 **   pool_table.c   page id -> frame: a radix tree of page table entries
 **   pool_frames.c  memory of the frames; the clock hand; reclaiming
-**   pool_fetch.c   hit, miss, new page, unpin, discard, invalidate
+**   pool_fetch.c   hit, miss, new page, unpin, discard
+**   pool_forget.c  forgetting all pages at once, and the frames of these
 **   pool_ahead.c   pages that are read ahead (ahead.h)
 **   pool_flush.c   dirty pages and how they reach the store
 **   pool_private.c private frames: no page id, no store (private.h)
@@ -32,9 +33,9 @@
 **   FREE      memory, no page; on its class's free list
 **   LOADING   a page is being read or made; its entry is BUSY
 **   RESIDENT  holds a page; entry PRESENT; in the ring
-**   ORPHAN    entry lost (invalidated) while perhaps pinned; in the ring until
-**             the hand finds it unpinned. Its owner stays named, and is not
-**             closed before the orphan is gone
+**   ORPHAN    entry lost (invalidated) while perhaps pinned; in the ring and on
+**             its class's forgotten or kept list until it is found unpinned. Its
+**             owner stays named, and is not closed before the orphan is gone
 **   AHEAD     somebody reads a page into it that may enter the pool later; on no
 **             list, in no table
 **   PRIVATE   belongs to a private set; in the ring, unless it is aside
@@ -88,6 +89,7 @@ enum {
   STAGING_BYTES = 1 << 20
 };
 
+#define SWEPT       UINT64_MAX /* pagedb_owner.sweep: nothing is looked for */
 #define PIN_COUNTED UINT32_MAX /* pagedb_pin.slot: counted in frame->pins */
 
 /* A node of a page table. Leaves (shift 0) hold entries, others pointers. */
@@ -128,9 +130,9 @@ struct frame {
     private_set *set; /* PRIVATE */
   };
   uint64_t page;
-  _Atomic uint64_t lsn;  /* written under the exclusive latch */
-  frame_link ring;       /* RESIDENT, ORPHAN, PRIVATE unless aside */
-  frame_link list;       /* spare, free, or the owner's unwritten list */
+  _Atomic uint64_t lsn; /* written under the exclusive latch */
+  frame_link ring;      /* RESIDENT, ORPHAN, PRIVATE unless aside */
+  frame_link list; /* spare, free, forgotten, kept, the owner's unwritten */
   _Atomic uint32_t pins; /* pins that found no slot */
   _Atomic uint32_t latch;
   _Atomic(pagedb_session *) holder; /* of the exclusive latch */
@@ -140,6 +142,7 @@ struct frame {
   _Atomic uint8_t dirty;
   uint8_t writing;
   uint8_t aside; /* PRIVATE: found pinned, and out of the ring */
+  uint8_t kept;  /* ORPHAN: found pinned, and on the kept list */
   slab *slab;
 };
 
@@ -167,7 +170,9 @@ struct pagedb_owner {
   uint64_t ahead;   /* frames that are out for read-ahead */
   uint64_t nunwritten;
   uint64_t ndirty;
-  int sync_failed; /* sticky */
+  uint64_t sweep; /* where the search for stale pages goes on, or SWEPT */
+  pagedb_owner *next_outdated; /* while it is not SWEPT */
+  int sync_failed;             /* sticky */
 };
 
 struct pagedb_session {
@@ -212,6 +217,10 @@ struct pagedb_pool {
   slab *slabs[CLASS_MAX + 1];
   frame *spare[CLASS_MAX + 1];
   frame *free[CLASS_MAX + 1];
+  frame *forgotten[CLASS_MAX + 1]; /* pool_forget.c */
+  frame *kept[CLASS_MAX + 1];
+  unsigned nforgotten[CLASS_MAX + 1];
+  pagedb_owner *outdated[CLASS_MAX + 1];
 
   /* The clock: a ring in order of entry; head is the newest page, its ring.next
   ** the oldest. The hand walks from old to new. */
@@ -260,7 +269,7 @@ static inline uint32_t frame_bytes(const frame *f)
   return (uint32_t)1 << f->slab->class;
 }
 
-/* Lists through frame->list: spare, free, unwritten. Under the lock. */
+/* Lists through frame->list. Under the lock. */
 static inline void list_push(frame **list, frame *f)
 {
   f->list.prev = NULL;
@@ -317,6 +326,10 @@ static inline void table_leave(pagedb_session *s)
 
 /* Under the lock: the entry of page id, made if need be; NULL: no memory. */
 pte *table_make(pagedb_owner *o, uint64_t id);
+/* Under the lock: the entry of page *id, with its leaf's others behind it; where
+** there is no leaf, NULL, and *id is the first page that may have one: SWEPT when
+** the table ends. */
+pte *table_next(const pagedb_owner *o, uint64_t *id);
 /* Under the lock: fill an absent entry, empty one (its node may go). */
 void table_fill(pte *e, uint64_t id, uint64_t value);
 void table_clear(pagedb_owner *o, pte *e, uint64_t id);
@@ -352,7 +365,8 @@ int slabs_sweep(pagedb_pool *p);
 /* Under the lock: enter the ring as the newest page; leave it. */
 void frame_enter(pagedb_pool *p, frame *f);
 void frame_leave(pagedb_pool *p, frame *f);
-/* Under the lock: take the entry away; the hand reclaims the frame. */
+/* Under the lock: take the entry of a page away that is neither dirty nor being
+** written; its frame is forgotten. */
 void frame_orphan(pagedb_pool *p, frame *f);
 /*
 ** Under the lock: free those of the n RESIDENT or ORPHAN frames that are not
@@ -390,6 +404,17 @@ void frame_set_dirty(frame *f);
 uint32_t pins_scan(pagedb_pool *p);
 /* pagedb_discard_from, and of orphans too: nothing names the owner then. */
 int discard_pages(pagedb_owner *o, uint64_t first, int orphans);
+
+/* ----------------------------------------------------------- pool_forget.c */
+
+/* Under the lock: the frame has become an orphan; it is about to be free. */
+void forgotten_enter(pagedb_pool *p, frame *f);
+void forgotten_leave(pagedb_pool *p, frame *f);
+/* Under the lock, never released: free frames of the class whose pages were
+** forgotten, or go on looking for some. Bounded work; returns how many. */
+unsigned forgotten_reclaim(pagedb_pool *p, uint32_t class);
+/* Under the lock: nothing of the owner is looked for any more. */
+void owner_swept(pagedb_owner *o);
 
 /* -------------------------------------------------------- pool_private.c */
 

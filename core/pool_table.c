@@ -80,6 +80,25 @@ pte *table_make(pagedb_owner *o, uint64_t id)
   return &n->slot[id & (NODE_SLOTS - 1)];
 }
 
+pte *table_next(const pagedb_owner *o, uint64_t *id)
+{
+  node *n = atomic_load_explicit(&o->root, memory_order_relaxed);
+  if (n == NULL || (*id >> n->shift) >= NODE_SLOTS) {
+    *id = SWEPT;
+    return NULL;
+  }
+  while (n->shift != 0) {
+    uint32_t shift = n->shift;
+    n = (node *)(uintptr_t)atomic_load_explicit(
+        &n->slot[(*id >> shift) & (NODE_SLOTS - 1)], memory_order_relaxed);
+    if (n == NULL) {
+      *id = ((*id >> shift) + 1) << shift;
+      return NULL;
+    }
+  }
+  return &n->slot[*id & (NODE_SLOTS - 1)];
+}
+
 void table_fill(pte *e, uint64_t id, uint64_t value)
 {
   node_of(e, id)->live++;

@@ -639,6 +639,50 @@ static void test_ahead(void **state)
   }
 }
 
+/* Their commits make us read all of it again, into the frames that it had. */
+static void frames_serve_again(const char *vfs, const char *their_vfs,
+                               const char *journal)
+{
+  enum { TIMES = 10, SLACK = 64 };
+  const char *path = db_path("frames.db");
+  const char *used = "SELECT value FROM pagedb_stats WHERE "
+                     "name='pool_used_bytes'";
+  const char *forgotten = "SELECT value FROM pagedb_stats WHERE "
+                          "name='invalidations'";
+  make(path, vfs, journal);
+  sqlite3 *db = db_open(path, vfs);
+  run(db, "INSERT INTO x SELECT id+1000, 0, zeroblob(3000) FROM y;"
+          "INSERT INTO x SELECT id+2000, 0, pad FROM x WHERE id>1000;"
+          "INSERT INTO x SELECT id+4000, 0, pad FROM x WHERE id>1000");
+  run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+  int64_t pages = get_int(db, "PRAGMA page_count");
+  open_theirs(path, their_vfs);
+  for (int i = 1; i <= TIMES; i++) {
+    int64_t before = get_int(db, forgotten);
+    assert_int_equal(ask(&them, "UPDATE x SET v=%d WHERE id=150", i),
+                     SQLITE_OK);
+    tell(&them, "PRAGMA wal_checkpoint");
+    sqlite3_db_release_memory(db);
+    assert_int_equal(get_int(db, "SELECT sum(v)+0*sum(length(pad)) FROM x"), i);
+    assert_true(get_int(db, forgotten) > before);
+    int64_t frames = get_int(db, used) / 4096;
+    if (frames > pages + SLACK)
+      fail_msg("%d commits: %d frames for %d pages", i, (int)frames,
+               (int)pages);
+  }
+  tell(&them, "close");
+  db_close(db);
+}
+
+static void test_frames_serve_again(void **state)
+{
+  (void)state;
+  frames_serve_again("pagedb", "pagedb", "DELETE");
+  frames_serve_again("pagedb", "pagedb", "WAL");
+  frames_serve_again(plain, "unix", "DELETE");
+  frames_serve_again(plain, "unix", "WAL");
+}
+
 /* --------------------------------------------------------------------- fork */
 
 static int in_child(sqlite3 *db, const char *path)
@@ -814,6 +858,7 @@ int main(void)
       cmocka_unit_test(test_geometry),
       cmocka_unit_test(test_abandoned),
       cmocka_unit_test(test_ahead),
+      cmocka_unit_test(test_frames_serve_again),
       cmocka_unit_test(test_stock_checkpoint),
       cmocka_unit_test(test_fork),
       cmocka_unit_test(test_lock_trap),

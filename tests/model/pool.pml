@@ -2,12 +2,12 @@
 ** pool.pml - the frame protocol of the buffer pool, for Spin.
 **
 ** One frame, two pages, three threads: a user (fetches, changes, unpins), a
-** second one (fetches another page, so that the frame must be reclaimed, or
-** discards) and a flusher. What runs under pool->lock in the C code is one
-** atomic or d_step block here. The user's hazard slot is written through a
-** store buffer: others see it only when the buffer drains, which happens at any
-** later moment, or when a reclaimer runs the heavy fence. That is what the
-** asymmetric fence of core/pool_int.h has to cope with.
+** second one (fetches another page, so that the frame must be reclaimed,
+** discards, or forgets all pages) and a flusher. What runs under pool->lock in
+** the C code is one atomic or d_step block here. The user's hazard slot is
+** written through a store buffer: others see it only when the buffer drains,
+** which happens at any later moment, or when a reclaimer runs the heavy fence.
+** That is what the asymmetric fence of core/pool_int.h has to cope with.
 **
 ** Ghost state: `newest[p]` counts the changes of page p, `data` is what the
 ** frame holds, `disk[p]` what the store holds, `lost[p]` marks changes given up
@@ -25,10 +25,15 @@
 **   LATE_CLEAN      dirty is cleared after the write, not at the claim
 **   NO_REDIRTY      a failed write does not make the page dirty again
 **   WAIT_WITH_CLAIM the flusher waits for a latch while others wait for it
+**   FORGET_UNWRITTEN pages are forgotten while one is dirty
+**   NO_ORPHAN_SCAN  a frame whose page was forgotten is reclaimed without a look
+**                   at the slots
+**   KEEP_ENTRY      a stale page becomes an orphan, and keeps its entry
 */
 
 #define PAGES 2
 #define NONE  255
+#define FORGET 254
 
 /* entry[p] */
 #define ABSENT  0
@@ -45,7 +50,9 @@
 
 byte entry[PAGES];       /* state of the page table entry */
 byte loc[PAGES];         /* its frame */
+bool stale[PAGES];       /* PRESENT or BUSY, of an older epoch than the owner's */
 byte page_in[FRAMES] = NONE; /* page that the frame was given to, NONE: free */
+bool orphan[FRAMES];     /* its page has no entry any more */
 byte data[FRAMES];       /* version of the content */
 bool dirty[FRAMES];
 bool writing[FRAMES];
@@ -80,17 +87,52 @@ end:
 /* A key maps to at most one frame. */
 #define UNIQUE !(page_in[0] != NONE && page_in[0] == page_in[1])
 
+/* frame_orphan: a stale page loses its entry; who has it pinned keeps it. */
+inline make_orphan(p)
+{
+#ifndef KEEP_ENTRY
+  entry[p] = ABSENT;
+  stale[p] = false;
+#endif
+  orphan[loc[p]] = true
+}
+
 /*
 ** frames_reclaim of frame f by anybody, under the lock. Two steps, because a
 ** hit takes no lock: first PRESENT goes (BUSY), then the fence and the look at
-** the slots.
+** the slots. A page that is stale may be met by the hand, as any other, or by
+** the sweep, which makes it an orphan.
 */
 inline reclaim(f, got)
 {
   /* The lock is held by lock_take around this. */
   got = false;
+  atomic {
+    if
+    :: page_in[f] != NONE && !orphan[f] && entry[page_in[f]] == PRESENT &&
+       stale[page_in[f]] -> make_orphan(page_in[f])
+    :: true
+    fi
+  };
   if
   :: page_in[f] == NONE -> got = true
+  :: page_in[f] != NONE && orphan[f] ->
+     atomic {
+#ifndef NO_FENCE
+       drain_all();
+#endif
+       if
+#ifndef NO_ORPHAN_SCAN
+       :: slot[0] == f || slot[1] == f -> skip
+#endif
+       :: else ->
+          assert(truly[0] != f && truly[1] != f);
+          assert(!dirty[f] && !writing[f]);
+          orphan[f] = false;
+          page_in[f] = NONE;
+          got = true
+       fi
+     }
   :: else ->
      atomic {
        if
@@ -123,6 +165,7 @@ inline reclaim(f, got)
              assert(disk[page_in[f]] == newest[page_in[f]] || writing[f]);
              assert(!writing[f]);
              entry[page_in[f]] = ABSENT;
+             stale[page_in[f]] = false;
              page_in[f] = NONE
           fi
         }
@@ -146,7 +189,7 @@ inline fetch(me, p, f)
   f = NONE;
   do
   :: f != NONE -> break
-  :: f == NONE && entry[p] == PRESENT ->
+  :: f == NONE && entry[p] == PRESENT && !stale[p] ->
      /* pin_resident: publish, then look again. */
      g = loc[p];
      atomic { buffered[me] = g; pending[me] = true };
@@ -159,8 +202,14 @@ inline fetch(me, p, f)
                  buffered[me] = NONE; pending[me] = true }
 #endif
      fi
-  :: f == NONE && entry[p] != PRESENT ->
+  :: f == NONE && (entry[p] != PRESENT || stale[p]) ->
      lock_take();
+     atomic {
+       if
+       :: entry[p] == PRESENT && stale[p] -> make_orphan(p)
+       :: else -> skip
+       fi
+     };
      if
      :: entry[p] == ABSENT ->
         /* frame_get: the free frame, or a reclaimed one. */
@@ -181,6 +230,7 @@ inline fetch(me, p, f)
 #ifndef NO_BUSY
              entry[p] = BUSY;
 #endif
+             stale[p] = false;
              loc[p] = g
            };
            lock_drop();
@@ -228,6 +278,10 @@ active proctype Changer()
         assert(page_in[f] == 0);
         latch_exclusive_take(f);
         assert(page_in[f] == 0 && data[f] == newest[0]);
+        if
+        :: orphan[f] || stale[0] -> goto refused /* what mark_dirty would say */
+        :: else -> skip
+        fi;
         /* Change, then mark dirty under the lock, all under the latch. */
         atomic { data[f]++; newest[0]++ };
 #ifdef WAIT_WITH_CLAIM
@@ -238,6 +292,7 @@ active proctype Changer()
         lock_take();
         dirty[f] = true;
         lock_drop();
+refused:
         writer[f] = false;
         assert(page_in[f] == 0);
         unpin(0)
@@ -256,7 +311,7 @@ inline discard()
   atomic {
     mine = false;
     if
-    :: page_in[0] == 0 && entry[0] == PRESENT && !ON_ITS_WAY(0) ->
+    :: page_in[0] == 0 && entry[0] == PRESENT && !stale[0] && !ON_ITS_WAY(0) ->
        entry[0] = BUSY; mine = true
     :: else -> skip
     fi
@@ -284,16 +339,38 @@ inline discard()
   lock_drop()
 }
 
+/*
+** pagedb_invalidate: what is here, or on its way, is stale from now on. Not while
+** a page is unwritten. Nor while one is being changed: the locks of the file keep
+** these two apart, and a change in spite of them is refused (pagedb_mark_dirty).
+*/
+inline forget()
+{
+  lock_take();
+  atomic {
+    if
+#ifndef FORGET_UNWRITTEN
+    :: dirty[0] || writing[0] || writer[0] -> skip
+#endif
+    :: else ->
+       stale[0] = entry[0] != ABSENT;
+       stale[1] = entry[1] != ABSENT
+    fi
+  };
+  lock_drop()
+}
+
 /* Fetches page 1, which needs the frame, or page 0 as well, and reads it; or
-** discards page 0. */
+** discards page 0; or forgets both. */
 active proctype Other()
 {
   byte f, q, round;
   do
   :: round < 2 ->
-     if :: q = 0 :: q = 1 :: q = NONE fi;
+     if :: q = 0 :: q = 1 :: q = NONE :: q = FORGET fi;
      if
      :: q == NONE -> discard()
+     :: q == FORGET -> forget()
      :: else ->
         fetch(1, q, f);
         if
