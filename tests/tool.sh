@@ -85,6 +85,29 @@ for bad in PAGEDB_DIRECT=bogus PAGEDB_FETCH=x PAGEDB_PCACHE=x PAGEDB_URING=x PAG
   check "command with $bad: exit code" [ $? = 2 ]
   check "command with $bad: $out" grep -q "^pagedb: plain.db: $bad in the environment is not" <<<"$out"
 done
+# A pool for which there are no addresses: told where it is asked for.
+for bad in 2048GiB 1000000GiB 9000000TiB 900000000000GiB 1e300; do
+  out=$(PAGEDB_POOL_SIZE=$bad sqlite3 -batch -cmd ".load $build/pagedb.so" :memory: "SELECT 1" 2>&1)
+  check "load, a pool of $bad: $out" \
+    grep -q "PAGEDB_POOL_SIZE=$bad in the environment is not possible: a pool has at most 2047 GiB" <<<"$out"
+  out=$(PAGEDB_POOL_SIZE=$bad "$tool" convert plain.db 2>&1)
+  check "command, a pool of $bad: exit code" [ $? = 2 ]
+  check "command, a pool of $bad: $out" grep -q "^pagedb: plain.db: PAGEDB_POOL_SIZE=$bad .* at most 2047 GiB" <<<"$out"
+done
+no_room="PAGEDB_POOL_SIZE=1GiB in the environment is not possible: this process has no room for it"
+for how in "convert" "stamp --adopt"; do
+  out=$(ulimit -v 400000 && PAGEDB_POOL_SIZE=1GiB "$tool" $how plain.db 2>&1)
+  check "$how, a pool of 1GiB: exit code" [ $? = 2 ]
+  check "$how, a pool of 1GiB: $out" grep -q "^pagedb: plain.db: $no_room .*ulimit -v" <<<"$out"
+done
+# Had at loading, it is there for the databases; more than there is memory is no mistake.
+out=$(ulimit -v 400000 && PAGEDB_POOL_SIZE=1GiB \
+  sqlite3 -batch -cmd ".load $build/pagedb.so" :memory: "SELECT 1" 2>&1)
+check "load, a pool of 1GiB: $out" grep -q "$no_room .*ulimit -v" <<<"$out"
+out=$(PAGEDB_POOL_SIZE=1TiB sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open env.db" :memory: \
+  "CREATE TABLE t(a); PRAGMA pagedb_pool_size" 2>&1)
+check "a pool of 1 TiB: $out" [ "$out" = 1099511627776 ]
+rm -f env.db
 for good in PAGEDB_URING=0 PAGEDB_URING=1; do
   out=$(env $good sqlite3 -batch -cmd ".load $build/pagedb.so" :memory: "SELECT 1" 2>&1)
   check "load with $good: $out" [ "$out" = 1 ]

@@ -19,18 +19,22 @@ static int parent_control(conn *c, int op, void *arg)
 
 sqlite3_int64 parse_bytes(const char *s)
 {
-  char *end;
-  double n = strtod(s, &end);
+  static const double most = 9e18; /* what fits its type */
   static const struct {
     const char *name;
     int shift;
   } units[] = {{"", 0},    {"k", 10},   {"kb", 10}, {"kib", 10}, {"m", 20},
-               {"mb", 20}, {"mib", 20}, {"g", 30},  {"gb", 30},  {"gib", 30}};
+               {"mb", 20}, {"mib", 20}, {"g", 30},  {"gb", 30},  {"gib", 30},
+               {"t", 40},  {"tb", 40},  {"tib", 40}};
+  char *end;
+  double n = strtod(s, &end);
   while (*end == ' ')
     end++;
   for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-    if (end != s && n >= 0 && n < 1e15 && strcasecmp(end, units[i].name) == 0)
-      return (sqlite3_int64)(n * (double)((sqlite3_int64)1 << units[i].shift));
+    if (end != s && n >= 0 && strcasecmp(end, units[i].name) == 0) {
+      double bytes = n * (double)((sqlite3_int64)1 << units[i].shift);
+      return (sqlite3_int64)(bytes < most ? bytes : most);
+    }
   return -1;
 }
 
@@ -44,7 +48,7 @@ static int pragma_pool_size(conn *c, char **arg)
     if (bytes < 65536) {
       arg[0] =
           sqlite3_mprintf("pagedb_pool_size: '%s' is not a size of at least "
-                          "64 KiB (bytes, or a number with KiB, MiB, GiB)",
+                          "64 KiB (bytes, or a number with KiB, MiB, GiB, TiB)",
                           arg[2]);
       return SQLITE_ERROR;
     }

@@ -139,17 +139,19 @@ static int read_policy(const char *name, direct_policy *policy)
 static int read_stamps(conn *c, const char *name)
 {
   const char *v = sqlite3_uri_parameter(name, "pagedb_stamp");
+  const char *env = getenv("PAGEDB_STAMP");
   if (v == NULL)
-    v = getenv("PAGEDB_STAMP");
+    v = env;
   c->want_stamps = 1;
   if (v == NULL || sqlite3_stricmp(v, "on") == 0)
     return SQLITE_OK;
   if (sqlite3_stricmp(v, "required") == 0)
-    c->need_stamps = 1;
+    c->need_stamps = v == env ? "PAGEDB_STAMP=required in the environment"
+                              : "the URI parameter pagedb_stamp=required";
   else if (sqlite3_stricmp(v, "off") == 0)
     c->want_stamps = 0;
   else
-    return unknown_value(name, "pagedb_stamp", v);
+    return unknown_value(name, v == env ? "PAGEDB_STAMP" : "pagedb_stamp", v);
   return SQLITE_OK;
 }
 
