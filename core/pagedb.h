@@ -121,7 +121,7 @@ char *pagedb_fault_message(const pagedb_fault *f, char *buf, size_t n);
 
 /*
 ** For stores written outside core: set this thread's fault and return err.
-** path and what may be NULL.
+** path and what may be NULL, or those of the thread's latest fault.
 */
 int pagedb_fault_set(int err, int sys, const char *path, uint64_t page,
                      uint64_t found, uint64_t expected, const char *what);

@@ -524,7 +524,29 @@ python3 -c 'import sqlite3
 c = sqlite3.connect("collation.db")
 c.create_collation("mine", lambda a, b: (a > b) - (a < b))
 c.execute("CREATE TABLE t(a TEXT COLLATE mine UNIQUE)")'
-expect 2 "application that defines it" convert collation.db
+expect 2 "collation.db: no such collation sequence: mine: the application that defines it can convert" convert collation.db
+expect 2 "check the database first: no such collation sequence: mine: the application that defines it can run PRAGMA" stamp --adopt collation.db
+# Names as long as SQLite takes them, and longer: said, and nothing is changed.
+depth=$(printf 'd%.0s' $(seq 200))
+mkdir -p "$depth/$depth"
+for bytes in 482 483 504 505; do
+  name=$depth/$depth/$(printf 'n%.0s' $(seq $((bytes - ${#PWD} - 403))))
+  sqlite3 long.db "CREATE TABLE t(a)" && mv long.db "$name"
+  cp "$name" before
+  if [ $bytes = 482 ]; then
+    expect 0 "converted" convert "$name"
+  else
+    if [ $bytes -lt 505 ]; then
+      expect 2 "its full name has $bytes bytes, and may have at most 482" convert "$name"
+    else
+      expect 2 "its full name has 505 bytes, and SQLite takes 504" convert "$name"
+    fi
+    [ $bytes -lt 505 ] || expect 2 "its full name has 505 bytes, and SQLite takes 504" stamp "$name"
+    check "a name of $bytes bytes: untouched" cmp -s before "$name"
+    check "a name of $bytes bytes: nothing is left" eval '! left nnn'
+  fi
+done
+rm -rf "$depth"
 
 # A limit on files, or a full disk: nothing is left, and all is as it was.
 sqlite3 limit.db "CREATE TABLE t(a); INSERT INTO t SELECT randomblob(1000) FROM
@@ -536,6 +558,8 @@ for mode in delete wal; do
     out=$(ulimit -f $blocks && "$tool" convert --json limit.db 2>&1)
     check "limit $blocks, $mode: exit code" [ $? = 2 ]
     check "limit $blocks, $mode: $out" grep -q '"error":"cannot ' <<<"$out"
+    check "limit $blocks, $mode: why: $out" \
+      grep -qE "File too large|no file may be longer than $((blocks * 1024)) bytes here .*ulimit -f" <<<"$out"
     check "limit $blocks, $mode: untouched" \
       [ "$(sqlite3 limit.db .sha3sum 'PRAGMA journal_mode')" = "$(sqlite3 before .sha3sum 'PRAGMA journal_mode')" ]
     check "limit $blocks, $mode: nothing is left" eval '! left limit.db'

@@ -190,6 +190,9 @@ static const char *advice(int err)
            "that were written without page-db";
   case PAGEDB_EFULL:
     return "free some space and try again";
+  case PAGEDB_ERANGE:
+    return "raise the limit on the length of files (`ulimit -f`), or move the "
+           "database to a file system that takes longer ones";
   case PAGEDB_ESYNC:
     return "close all connections to the file and open it again";
   default:

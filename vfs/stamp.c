@@ -68,6 +68,13 @@ static int is_ok(void *arg, int n, char **value, char **name)
   return 0;
 }
 
+/* What SQLite says of rc, which a call on the connection has just returned. */
+static const char *sentence(conn *c, int rc)
+{
+  return sqlite3_errcode(*c->db) % 256 == rc % 256 ? sqlite3_errmsg(*c->db)
+                                                   : sqlite3_errstr(rc);
+}
+
 /* A journal that is played back, and a WAL brought in if it has to be empty. */
 static int make_quiet(conn *c, int empty_wal, char **message)
 {
@@ -81,8 +88,8 @@ static int make_quiet(conn *c, int empty_wal, char **message)
                "the database is in use by others: close their connections and "
                "try again");
   if (rc != SQLITE_OK)
-    *message = sqlite3_mprintf("cannot read the database first: %s",
-                               sqlite3_errstr(rc));
+    *message =
+        sqlite3_mprintf("cannot read the database first: %s", sentence(c, rc));
   return rc;
 }
 
@@ -500,8 +507,13 @@ static int check_integrity(conn *c, char **message)
   if (rc == SQLITE_OK && ok)
     return SQLITE_OK;
   if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_CORRUPT) {
-    *message = sqlite3_mprintf("cannot check the database first: %s",
-                               sqlite3_errstr(rc));
+    const char *why = sentence(c, rc);
+    *message = sqlite3_mprintf(
+        "cannot check the database first: %s%s", why,
+        strstr(why, "no such") == NULL
+            ? ""
+            : ": the application that defines it can run PRAGMA "
+              "pagedb_stamp=adopt, on a connection that uses page-db");
     return rc;
   }
   return say(message, SQLITE_CORRUPT,
