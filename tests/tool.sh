@@ -128,6 +128,7 @@ for key in $(grep -ohE '\\"[a-z_0-9]+\\":' "$repo"/tool/*.c | tr -d '\\":' | sor
 done
 
 expect 0 "usage: pagedb" --help
+expect 0 "what follows is a name" --help
 expect 0 "pagedb 0." --version
 expect 2 "unknown command" frobnicate plain.db
 expect 2 "unknown option" info --frobnicate plain.db
@@ -145,7 +146,10 @@ echo "this is neither a database nor a page file" >text
 expect 2 "neither an SQLite database" check text
 
 expect 0 "state         plain" info plain.db
-expect 2 "pagedb convert" check plain.db
+expect 2 '`pagedb convert` gives it stamps' check plain.db
+cp plain.db "a name; ls"
+check "info: a command without the name" grep -qx "to stamp it   pagedb convert" <<<"$("$tool" info "a name; ls")"
+rm "a name; ls"
 expect 2 "keeps 0 bytes" stamp plain.db
 expect 0 "converted" convert plain.db
 expect 0 "stamped already" convert plain.db
@@ -290,6 +294,42 @@ cp plain.db torn.db
 printf 'a journal' >torn.db-journal
 expect 0 "cut short" info torn.db
 expect 0 "there is a journal" check torn.db
+# What a journal restores is no damage before it was played back.
+ours hot.db "CREATE TABLE t(a, b); WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<3000)
+  INSERT INTO t SELECT x, 'row ' || x FROM n"
+sum=$(ours hot.db .sha3sum)
+: >hot.out
+sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open hot.db" :memory: <hold >hot.out 2>&1 9>&- &
+worker=$!
+exec 9>hold
+echo "PRAGMA cache_size=5; BEGIN; UPDATE t SET b = b || b; SELECT 'ready';" >&9
+wait_for grep -q ready hot.out
+expect 0 "there is a journal of a transaction that is under way" check hot.db
+die
+flip hot.db $((9 * 4096 + 77))
+flip hot.db $((5 * 4096 + 77))
+for how in check pages; do
+  expect 3 "open the database once, with page-db, and check it again" $how hot.db
+  check "a journal comes first" grep -q "^there is a journal" <<<"$("$tool" $how hot.db | head -1)"
+done
+expect 3 " 0 damaged, 2 bad and not judged" check hot.db
+json -3 check hot.db
+check "unjudged in JSON: $(cat json.out)" grep -q '"damaged":0,"unjudged":2,.*"has_journal":true' json.out
+json -3 pages hot.db
+cp hot.db hot1.db && cp hot.db-journal hot1.db-journal
+flip hot1.db 4000
+expect 3 "page 1: " check hot1.db
+check "hot1.db: no advice to adopt it" lacks "stamp --adopt" <<<"$("$tool" check hot1.db)"
+rm hot.db-journal # without it the same is damage
+expect 1 " 2 damaged" check hot.db
+json -1 check hot.db
+check "damaged in JSON" grep -q '"damaged":2,"unjudged":0,.*"has_journal":false' json.out
+cp hot1.db-journal hot.db-journal
+check "hot.db is as it was" [ "$(ours hot.db .sha3sum)" = "$sum" ]
+expect 0 " 0 damaged" check hot.db
+head -c 4096 /dev/zero | tr '\0' x >hot1.db
+expect 2 "There is a journal next to it" check hot1.db
+rm -f hot.* hot1.*
 
 # A connection that has it open and holds no lock notices, whatever its journal:
 # stock SQLite is refused writing, page-db goes on.
@@ -738,7 +778,8 @@ check "free leaf is mended: $page_is_sound" [ "$page_is_sound" = ok ]
 
 # Away from it and back; what stock wrote meanwhile is said.
 expect 0 "no longer stamped" unstamp plain.db
-expect 0 "stamped; pages: " stamp plain.db
+expect 2 '`pagedb stamp` gives it stamps' check plain.db
+expect 0 "earlier stamp: 1, the first is page 1, which unstamp changes itself" stamp plain.db
 expect 0 "no longer stamped" unstamp plain.db
 sqlite3 plain.db "UPDATE t SET b='stock' WHERE a=7"
 expect 0 "changed since they got an earlier stamp" stamp plain.db

@@ -31,8 +31,10 @@ static const char usage[] =
     "\n"
     "  --json    for programs\n"
     "  --quiet   no progress\n"
+    "  --        what follows is a name, also if it begins with -\n"
     "\n"
-    "exit code: 0 good, 1 damage found, 2 could not run\n";
+    "exit code: 0 good, 1 damage found, 2 could not run, 3 bad pages beside a\n"
+    "journal: open the database once, and check it again\n";
 
 /* ------------------------------------------------------------------- output */
 
@@ -244,10 +246,16 @@ static int look_open(const options *o, os_file *f, file_info *info)
     if (info->page_size == 0)
       look_for_record(f, info);
   }
+  if (info->page_size == 0 && got == 0)
+    return complain(o, "the file is empty");
   if (info->page_size == 0)
-    return complain(o, got == 0 ? "the file is empty"
-                                : "neither an SQLite database nor a page file "
-                                  "whose first page is sound");
+    return complain(o,
+                    "neither an SQLite database nor a page file whose first "
+                    "page is sound%s",
+                    has_journal(o) ? ". There is a journal next to it: if it "
+                                     "is a database, open it once, with "
+                                     "page-db, and look again"
+                                   : "");
   info->in_file = (info->bytes + info->page_size - 1) / info->page_size;
   if (info->pages == 0)
     info->pages = info->bytes / info->page_size;

@@ -107,10 +107,11 @@ static int check_pool_size(char **message)
         size, (sqlite3_int64)(f->expected >> 30));
     return SQLITE_MISUSE;
   }
-  *message = sqlite3_mprintf(
-      "PAGEDB_POOL_SIZE=%s in the environment is not possible: this process has "
-      "no room for it (%s): ask for less, or raise `ulimit -v`",
-      size, f->what);
+  *message =
+      sqlite3_mprintf("PAGEDB_POOL_SIZE=%s in the environment is not possible: "
+                      "this process has "
+                      "no room for it (%s): ask for less, or raise `ulimit -v`",
+                      size, f->what);
   return SQLITE_NOMEM;
 }
 

@@ -371,10 +371,12 @@ static int stamp_locked(conn *c, int adopt, char **message)
     err = stamp_page1(c, lsn);
   shared_past_lsn(s, lsn);
   if (err == PAGEDB_OK && v.stale > 0)
-    *message =
-        sqlite3_mprintf("stamped; pages: %lld; changed since they got an "
-                        "earlier stamp: %lld, the first is page %lld",
-                        v.pages, v.stale, v.first_stale);
+    *message = sqlite3_mprintf(
+        "stamped; pages: %lld; changed since they got an "
+        "earlier stamp: %lld, the first is page %lld%s",
+        v.pages, v.stale, v.first_stale,
+        v.stale == 1 && v.first_stale == 1 ? ", which unstamp changes itself"
+                                           : "");
   else if (err == PAGEDB_OK)
     *message = sqlite3_mprintf("stamped; pages: %lld", v.pages);
   return shared_report(s, err, SQLITE_IOERR_WRITE);
