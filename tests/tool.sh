@@ -144,6 +144,8 @@ expect 2 "not a file" info .
 expect 2 "empty" info empty.db
 echo "this is neither a database nor a page file" >text
 expect 2 "neither an SQLite database" check text
+head -c 50 plain.db >short
+expect 2 "cut off in the header of an SQLite database" check short
 
 expect 0 "state         plain" info plain.db
 expect 2 '`pagedb convert` gives it stamps' check plain.db

@@ -87,6 +87,20 @@ static size_t longest_name(void)
   return (size_t)sqlite3_vfs_find(NULL)->mxPathname - strlen("-journal");
 }
 
+/* What page-db said of a failure with this code, without the name of the file that
+** is spoken of; else what SQLite says. sqlite3_log cuts what is longer than 210
+** bytes off, and with it the cause. */
+static const char *said_of(int rc, const char *sqlite_says, const char *path)
+{
+  size_t n = strlen(path);
+  if (rc != said.code || strlen(said.text) > 200)
+    return sqlite_says;
+  return strncmp(said.text, path, n) == 0 &&
+                 strncmp(said.text + n, ": ", 2) == 0
+             ? said.text + n + 2
+             : said.text;
+}
+
 /* By its whole name: one that begins with "file:", or is ":memory:", has a
 ** meaning of its own for SQLite. */
 static sqlite3 *open_database(const options *o)
@@ -120,7 +134,8 @@ static sqlite3 *open_database(const options *o)
   }
   if (rc == SQLITE_OK)
     return db;
-  complain(o, "cannot open: %s", db != NULL ? sqlite3_errmsg(db) : "no memory");
+  complain(o, "cannot open: %s",
+           said_of(rc, db != NULL ? sqlite3_errmsg(db) : "no memory", name));
   sqlite3_close(db);
   return NULL;
 }
@@ -136,20 +151,6 @@ static int query(sqlite3 *db, const char *sql, char *text, size_t n)
     snprintf(text, n, "%s", sqlite3_column_text(st, 0));
   int end = sqlite3_finalize(st);
   return rc == SQLITE_OK ? end : rc;
-}
-
-/* What page-db said of this failure of an input or output, without the name of
-** the file that is spoken of; else what SQLite says. sqlite3_log cuts what is
-** longer than 210 bytes off, and with it the cause. */
-static const char *said_of(int rc, const char *sqlite_says, const char *path)
-{
-  size_t n = strlen(path);
-  if (rc != said.code || strlen(said.text) > 200)
-    return sqlite_says;
-  return strncmp(said.text, path, n) == 0 &&
-                 strncmp(said.text + n, ": ", 2) == 0
-             ? said.text + n + 2
-             : said.text;
 }
 
 /* Why SQLite, with this (extended) code and sentence, refused. The file itself was

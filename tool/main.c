@@ -224,6 +224,11 @@ static void look_at_record(os_file *f, const uint8_t *head, file_info *info)
     look_for_record(f, info);
 }
 
+static int begins_as_database(const uint8_t *head)
+{
+  return memcmp(head, "SQLite format 3", 16) == 0;
+}
+
 static int look_open(const options *o, os_file *f, file_info *info)
 {
   uint8_t head[100] = {0};
@@ -234,7 +239,7 @@ static int look_open(const options *o, os_file *f, file_info *info)
     err = os_readv(f, &iov, 1, 0, &got);
   if (err != PAGEDB_OK)
     return complain(o, "%s", pagedb_err_sentence(err));
-  if (got == sizeof head && memcmp(head, "SQLite format 3", 16) == 0) {
+  if (got == sizeof head && begins_as_database(head)) {
     look_at_database(head, info);
     look_at_record(f, head, info);
     if (!pagedb_page_size_ok(info->page_size, PAGEDB_TRAILING))
@@ -248,6 +253,8 @@ static int look_open(const options *o, os_file *f, file_info *info)
   }
   if (info->page_size == 0 && got == 0)
     return complain(o, "the file is empty");
+  if (info->page_size == 0 && got < sizeof head && begins_as_database(head))
+    return complain(o, "it is cut off in the header of an SQLite database");
   if (info->page_size == 0)
     return complain(o,
                     "neither an SQLite database nor a page file whose first "
