@@ -117,7 +117,7 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
   -Wl,--wrap=os_aligned_alloc -Wl,--wrap=os_reserve -Wl,--wrap=os_map
 WRAP_test_vfs_memory := -Wl,--wrap=malloc -Wl,--wrap=calloc
 WRAP_test_vfs_life := -Wl,--wrap=os_writev
-WRAP_test_pool_edges := -Wl,--wrap=pthread_mutex_lock
+WRAP_test_pool_private := -Wl,--wrap=pthread_mutex_lock
 WRAP_test_vfs_ahead := -Wl,--wrap=calloc
 WRAP_test_vfs_chain := -Wl,--wrap=os_readv -Wl,--wrap=os_queue_submit
 WRAP_test_vfs_edges := -Wl,--wrap=os_readv
@@ -227,8 +227,8 @@ $(TORTURE): $(OUT)/tests/torture/main.o $(TORTUREOBJ) $(COMMANDOBJ) $(SQLHELPER)
 $(OUT)/test_vfs_load: $(OUT)/tests/test_vfs_load.o $(OUT)/tests/util.o $(LIB) | $(SO)
 	$(CC) $(ALL) $^ -o $@ -lcmocka -lsqlite3 -ldl $(LIBS)
 
-$(OUT)/test_pool $(OUT)/test_pool_races $(OUT)/test_pool_ahead $(OUT)/test_pool_edges $(OUT)/test_pool_forget \
-$(OUT)/test_lock_order: $(OUT)/tests/pool_rig.o
+$(OUT)/test_pool $(OUT)/test_pool_races $(OUT)/test_pool_ahead $(OUT)/test_pool_edges \
+$(OUT)/test_pool_forget $(OUT)/test_pool_private $(OUT)/test_lock_order: $(OUT)/tests/pool_rig.o
 
 $(EXAMPLE): $(OUT)/examples/substrate.o $(LIB)
 	$(CC) $(ALL) $^ -o $@ $(LIBS)

@@ -79,13 +79,21 @@ const pagedb_fault *pagedb_last_fault(void)
   return &last_fault;
 }
 
+/* Copy the first bytes of s, which may stand in the same place. */
+static void copy(char *to, size_t n, const char *s)
+{
+  size_t len = strlen(s);
+  if (len >= n)
+    len = n - 1;
+  memmove(to, s, len);
+  to[len] = 0;
+}
+
 /* Copy the end of s: of a long path the last part tells the most. */
 static void copy_end(char *to, size_t n, const char *s)
 {
   size_t len = strlen(s);
-  if (len >= n)
-    s += len - (n - 1);
-  snprintf(to, n, "%s", s);
+  copy(to, n, len >= n ? s + len - (n - 1) : s);
 }
 
 int pagedb_fault_set(int err, int sys, const char *path, uint64_t page,
@@ -97,7 +105,7 @@ int pagedb_fault_set(int err, int sys, const char *path, uint64_t page,
   f->page = page;
   f->found = found;
   f->expected = expected;
-  snprintf(f->what, sizeof f->what, "%s", what ? what : "");
+  copy(f->what, sizeof f->what, what ? what : "");
   copy_end(f->path, sizeof f->path, path ? path : "");
   return err;
 }

@@ -121,7 +121,7 @@ char *pagedb_fault_message(const pagedb_fault *f, char *buf, size_t n);
 
 /*
 ** For stores written outside core: set this thread's fault and return err.
-** path and what may be NULL.
+** path and what may be NULL, or those of the thread's latest fault.
 */
 int pagedb_fault_set(int err, int sys, const char *path, uint64_t page,
                      uint64_t found, uint64_t expected, const char *what);
@@ -352,6 +352,9 @@ typedef struct pagedb_pool pagedb_pool;
 typedef struct pagedb_owner pagedb_owner;
 typedef struct pagedb_session pagedb_session;
 
+/* No pool has more bytes: addresses of frames are 32 bits, of 512 bytes each. */
+#define PAGEDB_POOL_MOST (((uint64_t)1 << 41) - ((uint64_t)32 << 20))
+
 typedef struct pagedb_pool_options {
   uint64_t capacity; /* bytes of page frames; 0: a quarter of the memory that
                         the process may use, at most 1 GiB */
@@ -360,7 +363,8 @@ typedef struct pagedb_pool_options {
                         half of the memory that the process may use */
 } pagedb_pool_options;
 
-/* opt may be NULL. Errors: PAGEDB_ENOMEM. */
+/* opt may be NULL. Errors: PAGEDB_ENOMEM (no memory, no addresses),
+** PAGEDB_ERANGE (more than PAGEDB_POOL_MOST). */
 int pagedb_pool_open(const pagedb_pool_options *opt, pagedb_pool **out);
 
 /* Close. PAGEDB_EBUSY, and nothing done, while owners, sessions or private sets

@@ -7,6 +7,9 @@
 
 #include "pool_int.h"
 
+_Static_assert(PAGEDB_POOL_MOST < (uint64_t)1 << (32 + LOC_SHIFT),
+               "locations have 32 bits");
+
 static const uint64_t MIB = (uint64_t)1 << 20;
 
 /* -------------------------------------------------------------------- pool */
@@ -75,8 +78,7 @@ static void locks_destroy(pagedb_pool *p)
 
 int pagedb_pool_open(const pagedb_pool_options *opt, pagedb_pool **out)
 {
-  /* A location has 32 bits of 512 bytes each. */
-  const uint64_t most = ((uint64_t)1 << (32 + LOC_SHIFT)) - 32 * MIB;
+  const uint64_t most = PAGEDB_POOL_MOST;
   pagedb_pool *p = calloc(1, sizeof *p);
   if (p == NULL)
     return pagedb_fault_set(PAGEDB_ENOMEM, 0, NULL, PAGEDB_NONE, 0, 0,

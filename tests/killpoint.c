@@ -15,6 +15,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "open_mode.h"
+
 static killpoint *armed;
 
 void killpoint_arm(killpoint *k)
@@ -107,26 +109,21 @@ int ftruncate(int fd, off_t bytes)
 int open64(const char *name, int flags, ...)
 {
   NEXT(open_call, open64)
-  mode_t mode = 0;
-  if ((flags & O_CREAT) != 0) {
-    va_list args;
-    va_start(args, flags);
-    mode = va_arg(args, mode_t);
-    va_end(args);
+  va_list args;
+  va_start(args, flags);
+  mode_t mode = open_mode(flags, args);
+  va_end(args);
+  if ((flags & O_CREAT) != 0)
     event(0);
-  }
   return next(name, flags, mode);
 }
 
 int open(const char *name, int flags, ...)
 {
-  mode_t mode = 0;
-  if ((flags & O_CREAT) != 0) {
-    va_list args;
-    va_start(args, flags);
-    mode = va_arg(args, mode_t);
-    va_end(args);
-  }
+  va_list args;
+  va_start(args, flags);
+  mode_t mode = open_mode(flags, args);
+  va_end(args);
   return open64(name, flags, mode);
 }
 

@@ -52,6 +52,25 @@ if command -v sqlite3 >/dev/null; then
     env PAGEDB_PCACHE=on bash -c "LD_PRELOAD=$so sqlite3 -batch :memory: <work.sql"
   expect "shell, late, switched on" "built-in 0 6666 ok" \
     env PAGEDB_PCACHE=on bash -c "$(declare -f shell); shell"
+  # Where nobody asks what is wrong it is said all the same, once.
+  counted() { # TEXT COMMAND...: how many lines have it, on stderr alone
+    "${@:2}" 2>&1 >/dev/null | grep -c "$1"
+  }
+  for bad in foo "" 1; do
+    expect "preloaded, PAGEDB_PCACHE=$bad" 1 \
+      counted "^pagedb: PAGEDB_PCACHE=$bad in the environment is not known .* may be on or off" \
+      env "PAGEDB_PCACHE=$bad" bash -c "LD_PRELOAD=$so sqlite3 -batch :memory: 'SELECT 1'"
+  done
+  for bad in foo 1KiB 4TiB; do
+    expect "preloaded, PAGEDB_POOL_SIZE=$bad" 1 counted "^pagedb: PAGEDB_PCACHE=on: .*PAGEDB_POOL_SIZE" \
+      env PAGEDB_PCACHE=on "PAGEDB_POOL_SIZE=$bad" bash -c "LD_PRELOAD=$so sqlite3 -batch :memory: 'SELECT 1'"
+  done
+  expect "late, PAGEDB_PCACHE=foo" 1 counted "PAGEDB_PCACHE=foo in the environment is not known" \
+    env PAGEDB_PCACHE=foo bash -c "$(declare -f shell); shell"
+  for good in on off; do
+    expect "preloaded, PAGEDB_PCACHE=$good" 0 counted . \
+      env "PAGEDB_PCACHE=$good" bash -c "LD_PRELOAD=$so sqlite3 -batch :memory: 'SELECT 1'"
+  done
   {
     echo ".log stdout"
     echo ".load $so"

@@ -285,6 +285,13 @@ static void test_messages(void **state)
   pagedb_fault_set(PAGEDB_ESHORT, 0, "b", PAGEDB_NONE, 0, 9, NULL);
   assert_non_null(strstr(pagedb_fault_message(pagedb_last_fault(), b, sizeof b),
                          ": found 0x0, expected 0x9"));
+  /* Of the fault that there is, with another page. */
+  pagedb_fault_set(PAGEDB_ERANGE, 27, "a.db", 3, 0, 0, "too long");
+  pagedb_fault_set(PAGEDB_ERANGE, 27, pagedb_last_fault()->path, 4, 0, 0,
+                   pagedb_last_fault()->what);
+  assert_string_equal(pagedb_fault_message(pagedb_last_fault(), b, sizeof b),
+                      "a.db: page 4: it lies beyond what is possible: too long "
+                      "(system error 27)");
   static const struct {
     int err;
     const char *status;

@@ -152,20 +152,49 @@ static void install_beside_another(void)
   must(now.xFetch == another_fetch);
 }
 
+static void keep_log(void *arg, int code, const char *message)
+{
+  (void)code;
+  snprintf(arg, 256, "%s", message);
+}
+
 /* Without memory for the pool SQLite is left as it is. */
 static void install_without_pool(void)
 {
   const char *why = NULL;
-  setenv("PAGEDB_POOL_SIZE", "1000000GiB", 1);
-  must(pagedb_install(&why) == SQLITE_NOMEM);
-  must(strstr(why, "for the pool") != NULL);
+  char said[256] = "";
+  static const char *const none[] = {"junk", "64", "-1GiB", "nan", ""};
+  must(sqlite3_config(SQLITE_CONFIG_LOG, keep_log, said) == SQLITE_OK);
   setenv("PAGEDB_PCACHE", "on", 1);
+  for (unsigned i = 0; i < sizeof none / sizeof none[0]; i++) {
+    setenv("PAGEDB_POOL_SIZE", none[i], 1);
+    must(pagedb_install(&why) == SQLITE_RANGE);
+    must(strstr(why, "not a size of at least 64 KiB") != NULL);
+    must(pagedb_register(1) == SQLITE_MISUSE);
+    must(strstr(said, "not a size of at least 64 KiB") != NULL);
+    must(sqlite3_shutdown() == SQLITE_OK);
+  }
+  static const char *const wild[] = {"1000000GiB",      "3TiB",  "8000000TiB",
+                                     "900000000000GiB", "1e300", "inf"};
+  for (unsigned i = 0; i < sizeof wild / sizeof wild[0]; i++) {
+    setenv("PAGEDB_POOL_SIZE", wild[i], 1);
+    must(pagedb_install(&why) == SQLITE_NOMEM);
+    must(strstr(why, "for the pool") != NULL);
+    must(pagedb_register(1) == SQLITE_MISUSE);
+    must(strstr(said, wild[i]) != NULL);
+    must(strstr(said, "a pool has at most 2047 GiB") != NULL);
+    must(sqlite3_vfs_find("pagedb") == NULL);
+    sqlite3 *db;
+    must(sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE, "unix") ==
+         SQLITE_OK);
+    must(sql_is(db, "SELECT count(*) FROM sqlite_schema", "0"));
+    must(sqlite3_close(db) == SQLITE_OK);
+    must(sqlite3_shutdown() == SQLITE_OK);
+  }
+  /* What was refused is not kept. */
+  unsetenv("PAGEDB_POOL_SIZE");
   must(pagedb_register(1) == SQLITE_OK);
-  sqlite3 *db;
-  must(sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE, "unix") ==
-       SQLITE_OK);
-  must(sql_is(db, "SELECT count(*) FROM sqlite_schema", "0"));
-  must(sqlite3_close(db) == SQLITE_OK);
+  use_database("pagedb");
 }
 
 static void test_install(void **state)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -481,11 +482,30 @@ static void test_required(void **state)
   db = db_open(path, "pagedb");
   run(db, "PRAGMA pagedb_unstamp");
   db_close(db);
-  db = db_open(path, "pagedb&pagedb_stamp=required");
-  assert_int_equal(try_run(db, "SELECT count(*) FROM t") & 0xff,
-                   SQLITE_CANTOPEN);
-  assert_non_null(strstr(first_log(), "stamps were required"));
+  /* Who asked for them is named, and what to do. */
+  for (int env = 0; env < 2; env++) {
+    if (env)
+      setenv("PAGEDB_STAMP", "required", 1);
+    db = db_open(path, env ? "pagedb" : "pagedb&pagedb_stamp=required");
+    assert_int_equal(try_run(db, "SELECT count(*) FROM t") & 0xff,
+                     SQLITE_CANTOPEN);
+    assert_non_null(
+        strstr(first_log(), env ? "is plain, and stamps were required "
+                                  "(PAGEDB_STAMP=required in the environment)"
+                                : "is plain, and stamps were required (the URI "
+                                  "parameter pagedb_stamp=required)"));
+    assert_non_null(strstr(last_log(), "`pagedb convert` makes it"));
+    db_close(db);
+  }
+  /* The parameter has the last word, and what is wrong is named by its name. */
+  db = db_open(path, "pagedb&pagedb_stamp=on");
+  run(db, "SELECT count(*) FROM t");
   db_close(db);
+  setenv("PAGEDB_STAMP", "sometimes", 1);
+  sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, "pagedb");
+  sqlite3_close(db);
+  assert_non_null(strstr(first_log(), "PAGEDB_STAMP=sometimes is not known"));
+  unsetenv("PAGEDB_STAMP");
 }
 
 /* A file that ends in the middle of a page that counts: damage, not zeroes. */
@@ -760,7 +780,8 @@ static void test_bad_parameters(void **state)
     if (rc == SQLITE_OK)
       rc = try_run(db, "CREATE TABLE t(a)");
     assert_int_equal(rc & 0xff, SQLITE_CANTOPEN);
-    assert_non_null(strstr(first_log(), "is not known"));
+    assert_non_null(strstr(first_log(), bad[i]));
+    assert_non_null(strstr(first_log(), " is not known: it may be "));
     sqlite3_close(db);
   }
 }

@@ -10,6 +10,8 @@
 ** Linked with --wrap for malloc and calloc.
 */
 #define SQLITE_CORE 1
+#include <string.h>
+
 #include "../vfs/vfs_int.h"
 #include "sqlutil.h"
 #include "vfsutil.h"
@@ -103,11 +105,36 @@ static void test_open_without_ours(void **state)
   fail_each(OURS);
 }
 
+/* The process's first database: without room for a pool, that is what is said. */
+static void test_open_without_pool(void **state)
+{
+  (void)state;
+  const char *path = db_path("pool.db");
+  sqlite3 *db = db_open(path, "pagedb");
+  run(db, "CREATE TABLE t(a)");
+  sqlite3_close(db);
+  pagedb_pool *pool = atomic_load(&pagedb_globals.pool);
+  unsigned told = 0;
+  int failed = 0;
+  for (unsigned nth = 1; nth == 1 || failed; nth++) {
+    atomic_store(&pagedb_globals.pool, NULL);
+    db = try_open(path, OURS, nth, &failed);
+    told += db == NULL && strstr(first_log(), "has no room for a pool") != NULL;
+    sqlite3_close(db);
+    assert_int_equal(pagedb_pool_close(atomic_load(&pagedb_globals.pool)),
+                     PAGEDB_OK);
+  }
+  atomic_store(&pagedb_globals.pool, pool);
+  assert_true(told >= 3);
+  db_remove(path);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_open),
       cmocka_unit_test(test_open_without_ours),
+      cmocka_unit_test(test_open_without_pool),
   };
   sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real);
   sqlite3_mem_methods m = real;

@@ -711,6 +711,11 @@ static void test_pragmas(void **state)
       "pagedb_stamp=now",        "pagedb_unstamp=now"};
   for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
     assert_int_equal(try_run(db, "PRAGMA %s", refused[i]), SQLITE_ERROR);
+  try_run(db, "PRAGMA pagedb_pool_size='3TiB'");
+  assert_string_equal(sqlite3_errmsg(db),
+                      "pagedb_pool_size: a pool has at most 2047 GiB");
+  try_run(db, "PRAGMA pagedb_pool_size='2047GiB'");
+  assert_non_null(strstr(sqlite3_errmsg(db), "(PAGEDB_POOL_SIZE)"));
   try_run(db, "PRAGMA pagedb_verify=maybe");
   assert_string_equal(sqlite3_errmsg(db),
                       "pagedb_verify is on or off, not 'maybe'");

@@ -85,6 +85,29 @@ for bad in PAGEDB_DIRECT=bogus PAGEDB_FETCH=x PAGEDB_PCACHE=x PAGEDB_URING=x PAG
   check "command with $bad: exit code" [ $? = 2 ]
   check "command with $bad: $out" grep -q "^pagedb: plain.db: $bad in the environment is not" <<<"$out"
 done
+# A pool for which there are no addresses: told where it is asked for.
+for bad in 2048GiB 1000000GiB 9000000TiB 900000000000GiB 1e300; do
+  out=$(PAGEDB_POOL_SIZE=$bad sqlite3 -batch -cmd ".load $build/pagedb.so" :memory: "SELECT 1" 2>&1)
+  check "load, a pool of $bad: $out" \
+    grep -q "PAGEDB_POOL_SIZE=$bad in the environment is not possible: a pool has at most 2047 GiB" <<<"$out"
+  out=$(PAGEDB_POOL_SIZE=$bad "$tool" convert plain.db 2>&1)
+  check "command, a pool of $bad: exit code" [ $? = 2 ]
+  check "command, a pool of $bad: $out" grep -q "^pagedb: plain.db: PAGEDB_POOL_SIZE=$bad .* at most 2047 GiB" <<<"$out"
+done
+no_room="PAGEDB_POOL_SIZE=1GiB in the environment is not possible: this process has no room for it"
+for how in "convert" "stamp --adopt"; do
+  out=$(ulimit -v 400000 && PAGEDB_POOL_SIZE=1GiB "$tool" $how plain.db 2>&1)
+  check "$how, a pool of 1GiB: exit code" [ $? = 2 ]
+  check "$how, a pool of 1GiB: $out" grep -q "^pagedb: plain.db: $no_room .*ulimit -v" <<<"$out"
+done
+# Had at loading, it is there for the databases; more than there is memory is no mistake.
+out=$(ulimit -v 400000 && PAGEDB_POOL_SIZE=1GiB \
+  sqlite3 -batch -cmd ".load $build/pagedb.so" :memory: "SELECT 1" 2>&1)
+check "load, a pool of 1GiB: $out" grep -q "$no_room .*ulimit -v" <<<"$out"
+out=$(PAGEDB_POOL_SIZE=1TiB sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open env.db" :memory: \
+  "CREATE TABLE t(a); PRAGMA pagedb_pool_size" 2>&1)
+check "a pool of 1 TiB: $out" [ "$out" = 1099511627776 ]
+rm -f env.db
 for good in PAGEDB_URING=0 PAGEDB_URING=1; do
   out=$(env $good sqlite3 -batch -cmd ".load $build/pagedb.so" :memory: "SELECT 1" 2>&1)
   check "load with $good: $out" [ "$out" = 1 ]
@@ -105,6 +128,7 @@ for key in $(grep -ohE '\\"[a-z_0-9]+\\":' "$repo"/tool/*.c | tr -d '\\":' | sor
 done
 
 expect 0 "usage: pagedb" --help
+expect 0 "what follows is a name" --help
 expect 0 "pagedb 0." --version
 expect 2 "unknown command" frobnicate plain.db
 expect 2 "unknown option" info --frobnicate plain.db
@@ -120,9 +144,14 @@ expect 2 "not a file" info .
 expect 2 "empty" info empty.db
 echo "this is neither a database nor a page file" >text
 expect 2 "neither an SQLite database" check text
+head -c 50 plain.db >short
+expect 2 "cut off in the header of an SQLite database" check short
 
 expect 0 "state         plain" info plain.db
-expect 2 "pagedb convert" check plain.db
+expect 2 '`pagedb convert` gives it stamps' check plain.db
+cp plain.db "a name; ls"
+check "info: a command without the name" grep -qx "to stamp it   pagedb convert" <<<"$("$tool" info "a name; ls")"
+rm "a name; ls"
 expect 2 "keeps 0 bytes" stamp plain.db
 expect 0 "converted" convert plain.db
 expect 0 "stamped already" convert plain.db
@@ -267,6 +296,42 @@ cp plain.db torn.db
 printf 'a journal' >torn.db-journal
 expect 0 "cut short" info torn.db
 expect 0 "there is a journal" check torn.db
+# What a journal restores is no damage before it was played back.
+ours hot.db "CREATE TABLE t(a, b); WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<3000)
+  INSERT INTO t SELECT x, 'row ' || x FROM n"
+sum=$(ours hot.db .sha3sum)
+: >hot.out
+sqlite3 -batch -cmd ".load $build/pagedb.so" -cmd ".open hot.db" :memory: <hold >hot.out 2>&1 9>&- &
+worker=$!
+exec 9>hold
+echo "PRAGMA cache_size=5; BEGIN; UPDATE t SET b = b || b; SELECT 'ready';" >&9
+wait_for grep -q ready hot.out
+expect 0 "there is a journal of a transaction that is under way" check hot.db
+die
+flip hot.db $((9 * 4096 + 77))
+flip hot.db $((5 * 4096 + 77))
+for how in check pages; do
+  expect 3 "open the database once, with page-db, and check it again" $how hot.db
+  check "a journal comes first" grep -q "^there is a journal" <<<"$("$tool" $how hot.db | head -1)"
+done
+expect 3 " 0 damaged, 2 bad and not judged" check hot.db
+json -3 check hot.db
+check "unjudged in JSON: $(cat json.out)" grep -q '"damaged":0,"unjudged":2,.*"has_journal":true' json.out
+json -3 pages hot.db
+cp hot.db hot1.db && cp hot.db-journal hot1.db-journal
+flip hot1.db 4000
+expect 3 "page 1: " check hot1.db
+check "hot1.db: no advice to adopt it" lacks "stamp --adopt" <<<"$("$tool" check hot1.db)"
+rm hot.db-journal # without it the same is damage
+expect 1 " 2 damaged" check hot.db
+json -1 check hot.db
+check "damaged in JSON" grep -q '"damaged":2,"unjudged":0,.*"has_journal":false' json.out
+cp hot1.db-journal hot.db-journal
+check "hot.db is as it was" [ "$(ours hot.db .sha3sum)" = "$sum" ]
+expect 0 " 0 damaged" check hot.db
+head -c 4096 /dev/zero | tr '\0' x >hot1.db
+expect 2 "There is a journal next to it" check hot1.db
+rm -f hot.* hot1.*
 
 # A connection that has it open and holds no lock notices, whatever its journal:
 # stock SQLite is refused writing, page-db goes on.
@@ -501,7 +566,29 @@ python3 -c 'import sqlite3
 c = sqlite3.connect("collation.db")
 c.create_collation("mine", lambda a, b: (a > b) - (a < b))
 c.execute("CREATE TABLE t(a TEXT COLLATE mine UNIQUE)")'
-expect 2 "application that defines it" convert collation.db
+expect 2 "collation.db: no such collation sequence: mine: the application that defines it can convert" convert collation.db
+expect 2 "check the database first: no such collation sequence: mine: the application that defines it can run PRAGMA" stamp --adopt collation.db
+# Names as long as SQLite takes them, and longer: said, and nothing is changed.
+depth=$(printf 'd%.0s' $(seq 200))
+mkdir -p "$depth/$depth"
+for bytes in 482 483 504 505; do
+  name=$depth/$depth/$(printf 'n%.0s' $(seq $((bytes - ${#PWD} - 403))))
+  sqlite3 long.db "CREATE TABLE t(a)" && mv long.db "$name"
+  cp "$name" before
+  if [ $bytes = 482 ]; then
+    expect 0 "converted" convert "$name"
+  else
+    if [ $bytes -lt 505 ]; then
+      expect 2 "its full name has $bytes bytes, and may have at most 482" convert "$name"
+    else
+      expect 2 "its full name has 505 bytes, and SQLite takes 504" convert "$name"
+    fi
+    [ $bytes -lt 505 ] || expect 2 "its full name has 505 bytes, and SQLite takes 504" stamp "$name"
+    check "a name of $bytes bytes: untouched" cmp -s before "$name"
+    check "a name of $bytes bytes: nothing is left" eval '! left nnn'
+  fi
+done
+rm -rf "$depth"
 
 # A limit on files, or a full disk: nothing is left, and all is as it was.
 sqlite3 limit.db "CREATE TABLE t(a); INSERT INTO t SELECT randomblob(1000) FROM
@@ -513,6 +600,8 @@ for mode in delete wal; do
     out=$(ulimit -f $blocks && "$tool" convert --json limit.db 2>&1)
     check "limit $blocks, $mode: exit code" [ $? = 2 ]
     check "limit $blocks, $mode: $out" grep -q '"error":"cannot ' <<<"$out"
+    check "limit $blocks, $mode: why: $out" \
+      grep -qE "File too large|no file may be longer than $((blocks * 1024)) bytes here .*ulimit -f" <<<"$out"
     check "limit $blocks, $mode: untouched" \
       [ "$(sqlite3 limit.db .sha3sum 'PRAGMA journal_mode')" = "$(sqlite3 before .sha3sum 'PRAGMA journal_mode')" ]
     check "limit $blocks, $mode: nothing is left" eval '! left limit.db'
@@ -691,7 +780,8 @@ check "free leaf is mended: $page_is_sound" [ "$page_is_sound" = ok ]
 
 # Away from it and back; what stock wrote meanwhile is said.
 expect 0 "no longer stamped" unstamp plain.db
-expect 0 "stamped; pages: " stamp plain.db
+expect 2 '`pagedb stamp` gives it stamps' check plain.db
+expect 0 "earlier stamp: 1, the first is page 1, which unstamp changes itself" stamp plain.db
 expect 0 "no longer stamped" unstamp plain.db
 sqlite3 plain.db "UPDATE t SET b='stock' WHERE a=7"
 expect 0 "changed since they got an earlier stamp" stamp plain.db

@@ -37,6 +37,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -53,20 +54,20 @@ static void pages_progress(unsigned long long done, unsigned long long all)
   progress(running, "pages", done, all);
 }
 
-/* What page-db says to SQLite's error log while it registers. */
+/* What page-db said last to SQLite's error log, but for notes. */
 static struct {
-  int listening;
+  int code;
   char text[512];
 } said;
 
 static void note_log(void *arg, int code, const char *text)
 {
   static const char from[] = "pagedb: ";
-  size_t skip = strncmp(text, from, sizeof from - 1) == 0 ? sizeof from - 1 : 0;
   (void)arg;
-  (void)code;
-  if (said.listening)
-    snprintf(said.text, sizeof said.text, "%s", text + skip);
+  if (strncmp(text, from, sizeof from - 1) != 0 || code == SQLITE_NOTICE)
+    return;
+  said.code = code;
+  snprintf(said.text, sizeof said.text, "%s", text + sizeof from - 1);
 }
 
 /* GOOD, or FAILED after the sentence that says which variable is wrong, or that
@@ -74,12 +75,30 @@ static void note_log(void *arg, int code, const char *text)
 static int register_vfs(const options *o)
 {
   sqlite3_config(SQLITE_CONFIG_LOG, note_log, NULL);
-  said.listening = 1;
   int rc = pagedb_register(1);
-  said.listening = 0;
   if (rc == SQLITE_OK)
     return GOOD;
   return complain(o, "%s", said.text[0] != 0 ? said.text : sqlite3_errstr(rc));
+}
+
+/* SQLite takes names of so many bytes, and puts its journal's suffix to them. */
+static size_t longest_name(void)
+{
+  return (size_t)sqlite3_vfs_find(NULL)->mxPathname - strlen("-journal");
+}
+
+/* What page-db said of a failure with this code, without the name of the file that
+** is spoken of; else what SQLite says. sqlite3_log cuts what is longer than 210
+** bytes off, and with it the cause. */
+static const char *said_of(int rc, const char *sqlite_says, const char *path)
+{
+  size_t n = strlen(path);
+  if (rc != said.code || strlen(said.text) > 200)
+    return sqlite_says;
+  return strncmp(said.text, path, n) == 0 &&
+                 strncmp(said.text + n, ": ", 2) == 0
+             ? said.text + n + 2
+             : said.text;
 }
 
 /* By its whole name: one that begins with "file:", or is ":memory:", has a
@@ -100,6 +119,13 @@ static sqlite3 *open_database(const options *o)
     complain(o, "cannot open: %s", strerror(errno));
     return NULL;
   }
+  if (strlen(name) > longest_name()) {
+    complain(o,
+             "its full name has %zu bytes, and SQLite takes %zu: move it, or "
+             "give it or its folders shorter names",
+             strlen(name), longest_name());
+    return NULL;
+  }
   int rc = sqlite3_open_v2(name, &db, SQLITE_OPEN_READWRITE, "pagedb");
   if (rc == SQLITE_OK && sqlite3_db_readonly(db, "main")) {
     complain(o, "no permission to write it");
@@ -108,7 +134,8 @@ static sqlite3 *open_database(const options *o)
   }
   if (rc == SQLITE_OK)
     return db;
-  complain(o, "cannot open: %s", db != NULL ? sqlite3_errmsg(db) : "no memory");
+  complain(o, "cannot open: %s",
+           said_of(rc, db != NULL ? sqlite3_errmsg(db) : "no memory", name));
   sqlite3_close(db);
   return NULL;
 }
@@ -126,13 +153,35 @@ static int query(sqlite3 *db, const char *sql, char *text, size_t n)
   return rc == SQLITE_OK ? end : rc;
 }
 
-/* Why SQLite refused. The file itself was seen to be writable. */
-static const char *reason(sqlite3 *db)
+/* Why SQLite, with this (extended) code and sentence, refused. The file itself was
+** seen to be writable. path: of the file that is spoken of. */
+static const char *reason_of(int rc, const char *sqlite_says, const char *path)
 {
-  return (sqlite3_errcode(db) & 0xff) == SQLITE_READONLY
-             ? "no permission to write into its folder, where its journal or "
-               "log has to be"
-             : sqlite3_errmsg(db);
+  static char text[sizeof said.text + 100];
+  struct rlimit file;
+  if ((rc & 0xff) == SQLITE_READONLY)
+    return "no permission to write into its folder, where its journal or log "
+           "has to be";
+  if ((rc & 0xff) != SQLITE_IOERR)
+    return sqlite_says;
+  const char *why = said_of(rc, sqlite_says, path);
+  if (getrlimit(RLIMIT_FSIZE, &file) != 0 || file.rlim_cur == RLIM_INFINITY)
+    return why;
+  snprintf(text, sizeof text,
+           "%s; no file may be longer than %ju bytes here (`ulimit -f`)", why,
+           (uintmax_t)file.rlim_cur);
+  return text;
+}
+
+static const char *name_of(sqlite3 *db)
+{
+  const char *name = sqlite3_db_filename(db, "main");
+  return name == NULL ? "" : name;
+}
+
+static const char *reason(sqlite3 *db, const char *path)
+{
+  return reason_of(sqlite3_extended_errcode(db), sqlite3_errmsg(db), path);
 }
 
 /* After a complaint about what SQLite said. */
@@ -172,7 +221,8 @@ static int by_pragma(const options *o, const char *pragma)
   if (db == NULL)
     return FAILED;
   int rc = query(db, pragma, text, sizeof text);
-  int result = rc == SQLITE_OK ? say(o, text) : complain(o, "%s", reason(db));
+  int result = rc == SQLITE_OK ? say(o, text)
+                               : complain(o, "%s", reason(db, name_of(db)));
   sqlite3_close(db);
   return result == GOOD ? GOOD : exit_code(rc);
 }
@@ -229,6 +279,9 @@ static int show_work(void *arg)
     progress(c->o, "converting", (uint64_t)st.st_size, c->info.bytes);
   return interrupted != 0;
 }
+
+/* What is put to the database's name: for the folder, and for the file in it. */
+static const char folder_suffix[] = ".pagedb-convert", new_name[] = "/new.db";
 
 /* The file in the folder that says what the folder is, and what stands in it. */
 static const char mark_name[] = "made-by-pagedb-convert";
@@ -407,7 +460,7 @@ static int take_it(conversion *c)
   if ((rc & 0xff) == SQLITE_BUSY)
     return complain(c->o, "others hold a lock on the database, or have it open "
                           "in WAL mode: nothing was changed");
-  complain(c->o, "%s", reason(c->db));
+  complain(c->o, "%s", reason(c->db, name_of(c->db)));
   return exit_code(rc);
 }
 
@@ -490,9 +543,10 @@ static int open_new_file(conversion *c)
   int rc =
       sqlite3_open_v2(c->target, &c->from,
                       SQLITE_OPEN_READONLY | SQLITE_OPEN_NOFOLLOW, "pagedb");
-  return rc == SQLITE_OK ? GOOD
-                         : complain(c->o, "cannot open %s: %s", c->target,
-                                    sqlite3_errstr(rc));
+  return rc == SQLITE_OK
+             ? GOOD
+             : complain(c->o, "cannot open %s: %s", c->target,
+                        reason_of(rc, sqlite3_errstr(rc), c->target));
 }
 
 static int check_new_file(conversion *c)
@@ -537,25 +591,29 @@ static int write_back(conversion *c)
   }
   int done = rc == SQLITE_DONE;
   int end = b == NULL ? SQLITE_ERROR : sqlite3_backup_finish(b);
+  /* That of a step is the last one's; an end that fails, and no beginning, have
+  ** left theirs with the connection. */
+  if (b == NULL || done)
+    rc = sqlite3_extended_errcode(c->db);
   const char *error =
       b == NULL || done ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc);
   if (interrupted && !done)
     return complain(c->o, "interrupted");
   if (!done || end != SQLITE_OK)
-    return complain(c->o, "cannot be written: %s: it is as it was", error);
+    return complain(c->o, "cannot be written: %s: it is as it was",
+                    reason_of(rc, error, name_of(c->db)));
   return GOOD;
 }
 
 /* What SQLite does not know here, the application that made it does. */
-static const char *vacuum_hint(const char *error)
+static int is_unknown(const char *error)
 {
   static const char *const unknown[] = {"no such collation", "no such function",
                                         "no such module", "no such tokenizer"};
   for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++)
     if (strstr(error, unknown[i]) != NULL)
-      return "; the application that defines it can VACUUM the database, with "
-             "page-db, instead";
-  return "";
+      return 1;
+  return 0;
 }
 
 static int vacuum(conversion *c)
@@ -567,8 +625,15 @@ static int vacuum(conversion *c)
   sqlite3_free(sql);
   if (rc == SQLITE_OK)
     return GOOD;
-  const char *error = sqlite3_errmsg(c->db);
-  complain(c->o, "cannot write %s: %s%s", c->target, error, vacuum_hint(error));
+  const char *error = reason(c->db, c->target);
+  if (is_unknown(error))
+    complain(
+        c->o,
+        "%s: the application that defines it can convert the database, "
+        "with page-db: VACUUM, and in WAL mode PRAGMA pagedb_stamp after it",
+        error);
+  else
+    complain(c->o, "cannot write %s: %s", c->target, error);
   return exit_code(rc);
 }
 
@@ -581,7 +646,7 @@ static int stamp_in_wal_mode(conversion *c)
   return complain(c->o,
                   "written with 32 bytes of each page free, but not stamped "
                   "(pagedb stamp): %s",
-                  sqlite3_errmsg(c->db));
+                  reason(c->db, name_of(c->db)));
 }
 
 static int convert_in_folder(conversion *c)
@@ -603,9 +668,24 @@ static int convert_in_folder(conversion *c)
   return rc == GOOD && c->wal ? stamp_in_wal_mode(c) : rc;
 }
 
+static int check_length(const conversion *c)
+{
+  size_t more = strlen(folder_suffix) + strlen(new_name);
+  size_t name = strlen(c->target);
+  if (name <= longest_name())
+    return GOOD;
+  return complain(c->o,
+                  "its full name has %zu bytes, and may have at most %zu: the "
+                  "new file's name is longer, and SQLite takes %zu. Move it "
+                  "for the conversion, or give it or its folders shorter names",
+                  name - more, longest_name() - more, longest_name());
+}
+
 static int convert(conversion *c)
 {
-  int rc = take_it(c);
+  int rc = check_length(c);
+  if (rc == GOOD)
+    rc = take_it(c);
   if (rc == GOOD)
     rc = make_folder(c);
   if (rc != GOOD)
@@ -623,8 +703,8 @@ static int name_folder(conversion *c)
   char name[PATH_MAX];
   if (realpath(c->o->path, name) == NULL)
     return complain(c->o, "cannot open: %s", strerror(errno));
-  snprintf(c->folder, sizeof c->folder, "%s.pagedb-convert", name);
-  snprintf(c->target, sizeof c->target, "%s/new.db", c->folder);
+  snprintf(c->folder, sizeof c->folder, "%s%s", name, folder_suffix);
+  snprintf(c->target, sizeof c->target, "%s%s", c->folder, new_name);
   return GOOD;
 }
 

@@ -1,6 +1,7 @@
 /*
-** log.c - what the write-ahead log of a database holds, for those who look at
-** the database without SQLite. It takes no locks, and sees one moment.
+** log.c - what the write-ahead log of a database holds, and whether there is a
+** journal, for those who look at the database without SQLite. It takes no locks,
+** and sees one moment.
 **
 ** A frame counts as SQLite's recovery would count it (file format, section 4):
 ** salts and checksum chain are right, and a commit frame stands at its end or
@@ -49,6 +50,15 @@ os_file *open_beside(const options *o, const char *suffix)
     return NULL;
   strcat(name, suffix);
   return os_open(name, OS_OPEN_READONLY, &f, NULL) == PAGEDB_OK ? f : NULL;
+}
+
+int has_journal(const options *o)
+{
+  uint8_t first = 0;
+  os_file *f = open_beside(o, "-journal");
+  int has = f != NULL && read_at(f, &first, 1, 0) && first != 0;
+  os_close(f);
+  return has;
 }
 
 static uint32_t get_native(const uint8_t *p)

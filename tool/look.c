@@ -5,7 +5,9 @@
 ** to do. A page that does not verify is read once more: a checkpoint of another
 ** process may have been writing it. A page that the write-ahead log holds in a
 ** newer version is not judged: a checkpoint that was cut short leaves such
-** pages, and the next one writes them.
+** pages, and the next one writes them. Beside a journal that is not done with no
+** bad page is: what a transaction that was cut short left is undone by whoever opens
+** the database next.
 **
 ** Page 1's word for the number of pages is not trusted: only pages that the file
 ** has are walked. What is said to be there and is not is one range in every
@@ -42,31 +44,26 @@ static const char *state_name(const file_info *info)
                                              : "plain";
 }
 
-/* ----------------------------------------------------- log and journal */
-
-/* A journal that is done with is empty, or begins with zeroes. */
-static int has_journal(const options *o)
+static const char *stamping_command(const file_info *info)
 {
-  uint8_t first = 0;
-  os_file *f = open_beside(o, "-journal");
-  int has = f != NULL && read_at(f, &first, 1, 0) && first != 0;
-  os_close(f);
-  return has;
+  return info->reserve == PAGEDB_RECORD_SIZE ? "stamp" : "convert";
 }
 
-/* What lies next to the database, in words. */
-static void say_beside(const options *o, const log_sum *log,
-                       const char *log_label, const char *journal_label)
+/* ----------------------------------------------------- log and journal */
+
+static void say_log(const log_sum *log, const char *label)
 {
   if (log->also + log->only > 0)
     printf("%spages that the file has, too: %" PRIu64
            "; pages that are nowhere else: %" PRIu64 "\n",
-           log_label, log->also, log->only);
-  if (has_journal(o))
-    printf(
-        "%sof a transaction that is under way or was cut short; whoever opens "
-        "the database next finishes or undoes it\n",
-        journal_label);
+           label, log->also, log->only);
+}
+
+static void say_journal(const char *label)
+{
+  printf("%sof a transaction that is under way or was cut short; whoever opens "
+         "the database next finishes or undoes it\n",
+         label);
 }
 
 /* --------------------------------------------------------------------- info */
@@ -114,16 +111,14 @@ static void info_lines(const options *o, const file_info *i, const log_sum *log)
   if (i->stamped)
     printf("LSN of page 1 %" PRIu64 "\n", i->lsn);
   printf("journal mode  %s\n", i->wal ? "WAL" : "rollback");
-  say_beside(o, log, "log           ", "journal       ");
+  say_log(log, "log           ");
+  if (has_journal(o))
+    say_journal("journal       ");
   printf("free pages    %u\n", i->free_pages);
   printf("written by    SQLite %u.%u.%u\n", i->sqlite_version / 1000000,
          i->sqlite_version / 1000 % 1000, i->sqlite_version % 1000);
-  if (!i->stamped) {
-    printf("to stamp it   pagedb %s ",
-           i->reserve == PAGEDB_RECORD_SIZE ? "stamp" : "convert");
-    plain_text(stdout, o->path);
-    printf("\n");
-  }
+  if (!i->stamped)
+    printf("to stamp it   pagedb %s\n", stamping_command(i));
 }
 
 int cmd_info(const options *o)
@@ -272,6 +267,7 @@ static int verify_pages(const options *o, const file_info *info, pagedb_file *f,
 {
   wal_log log;
   int err = PAGEDB_OK;
+  v->journal = info->type == FILE_DATABASE && has_journal(o);
   log_read(o, info, &log);
   v->walked = info->pages < info->in_file ? info->pages : info->in_file;
   if (f != NULL)
@@ -280,6 +276,8 @@ static int verify_pages(const options *o, const file_info *info, pagedb_file *f,
     v->claimed = info->pages;
   else if (err == PAGEDB_OK)
     err = note_missing(info, &log, v);
+  /* A transaction may have begun, or ended, meanwhile. */
+  v->journal = v->journal || (info->type == FILE_DATABASE && has_journal(o));
   v->log = log.sum;
   log_free(&log);
   return err;
@@ -409,7 +407,8 @@ static void bad_line(const file_info *info, const page_map *m,
   printf("%s\n", copy);
 }
 
-static uint64_t count_damaged(const verdict *v, const page_map *m)
+/* Pages that are damage, or are not judged because of the journal. */
+static uint64_t count_bad(const verdict *v, const page_map *m)
 {
   uint64_t n = 0;
   for (size_t i = 0; i < v->nbad; i++)
@@ -418,18 +417,37 @@ static uint64_t count_damaged(const verdict *v, const page_map *m)
   return n;
 }
 
+static int exit_code(const verdict *v, const page_map *m)
+{
+  if (count_bad(v, m) == 0)
+    return GOOD;
+  return v->journal ? UNJUDGED : DAMAGED;
+}
+
+/* The first line, where there is a journal. */
+static void journal_line(const verdict *v, const page_map *m)
+{
+  if (!v->journal)
+    return;
+  say_journal("there is a journal ");
+  if (count_bad(v, m) > 0)
+    printf("until then no page is called damaged: open the database once, with "
+           "page-db, and check it again\n");
+}
+
 static void check_json(const options *o, const file_info *info,
                        const verdict *v, const page_map *m)
 {
+  uint64_t bad = count_bad(v, m);
   printf("{\"file\":");
   json_string(stdout, o->path);
   printf(",\"pages\":%" PRIu64 ",\"verified\":%" PRIu64 ",\"damaged\":%" PRIu64
-         ",\"in_log\":%" PRIu64 ",\"only_in_log\":%" PRIu64
-         ",\"has_journal\":%s,\"blank\":%" PRIu64 ",\"newest_lsn\":%" PRIu64
-         ",\"direct\":%s",
-         v->pages, v->verified, count_damaged(v, m), v->in_log, v->log.only,
-         has_journal(o) ? "true" : "false", v->blank, v->newest_lsn,
-         v->direct ? "true" : "false");
+         ",\"unjudged\":%" PRIu64 ",\"in_log\":%" PRIu64
+         ",\"only_in_log\":%" PRIu64 ",\"has_journal\":%s,\"blank\":%" PRIu64
+         ",\"newest_lsn\":%" PRIu64 ",\"direct\":%s",
+         v->pages, v->verified, v->journal ? 0 : bad, v->journal ? bad : 0,
+         v->in_log, v->log.only, v->journal ? "true" : "false", v->blank,
+         v->newest_lsn, v->direct ? "true" : "false");
   if (v->claimed > 0)
     printf(",\"claimed_pages\":%" PRIu64, v->claimed);
   printf(",\"bad\":[");
@@ -448,7 +466,8 @@ static void page1_lines(const file_info *info, const verdict *v)
     printf("page 1 counts %" PRIu64 " pages and the file has %" PRIu64
            ": not believed, since page 1 is damaged\n",
            v->claimed, v->walked);
-  else if (v->nbad == 1 && v->bad[0].err == PAGEDB_ECRC && !info->broken)
+  else if (v->nbad == 1 && v->bad[0].err == PAGEDB_ECRC && !info->broken &&
+           !v->journal)
     printf(
         "only page 1 is bad: a backup of a stamped database by stock SQLite "
         "looks like this, and so does damage in page 1; pagedb stamp --adopt "
@@ -458,6 +477,8 @@ static void page1_lines(const file_info *info, const verdict *v)
 static void check_text(const options *o, const file_info *info,
                        const verdict *v, const page_map *m)
 {
+  uint64_t bad = count_bad(v, m);
+  journal_line(v, m);
   for (size_t i = 0; i < v->nbad; i++)
     if (v->bad[i].log != LOG_NEWER)
       bad_line(info, m, &v->bad[i]);
@@ -468,13 +489,15 @@ static void check_text(const options *o, const file_info *info,
            v->in_log);
   if (v->blank > 0)
     printf("pages that were never written: %" PRIu64 "\n", v->blank);
-  say_beside(o, &v->log,
-             "in the write-ahead log, whose copies carry no stamps to verify: ",
-             "there is a journal ");
+  say_log(&v->log,
+          "in the write-ahead log, whose copies carry no stamps to verify: ");
   plain_text(stdout, o->path);
   printf(": %" PRIu64 " pages, %" PRIu64 " verified in the file, %" PRIu64
-         " damaged\n",
-         v->pages, v->verified, count_damaged(v, m));
+         " damaged",
+         v->pages, v->verified, v->journal ? 0 : bad);
+  if (v->journal && bad > 0)
+    printf(", %" PRIu64 " bad and not judged", bad);
+  printf("\n");
 }
 
 int cmd_check(const options *o)
@@ -486,9 +509,8 @@ int cmd_check(const options *o)
   if (!stamped(&info))
     return complain(o,
                     "the database is %s: its pages carry no stamps that "
-                    "could be verified (pagedb %s)",
-                    state_name(&info),
-                    info.reserve == PAGEDB_RECORD_SIZE ? "stamp" : "convert");
+                    "could be verified. `pagedb %s` gives it stamps",
+                    state_name(&info), stamping_command(&info));
   if (verify_file(o, &info, &v) != GOOD)
     return FAILED;
   page_map *m = v.nbad > 0 ? map_of(o, &info, &v) : NULL;
@@ -496,7 +518,7 @@ int cmd_check(const options *o)
     check_json(o, &info, &v, m);
   else
     check_text(o, &info, &v, m);
-  int rc = count_damaged(&v, m) > 0 ? DAMAGED : GOOD;
+  int rc = exit_code(&v, m);
   page_map_free(m);
   free(v.bad);
   return rc;
@@ -571,13 +593,15 @@ int cmd_pages(const options *o)
   page_map *m = map_of(o, &info, &v);
   if (os_open(o->path, OS_OPEN_READONLY, &f, NULL) != PAGEDB_OK)
     return complain(o, "cannot open: %s", pagedb_last_fault()->what);
-  if (!o->json)
+  if (!o->json) {
+    journal_line(&v, m);
     printf("%10s  %-18s %18s  %-14s %s\n", "page", "status", "lsn", "type",
            "object");
+  }
   list_pages(o, &info, f, &v, m);
-  uint64_t damaged = count_damaged(&v, m);
+  int rc = exit_code(&v, m);
   os_close(f);
   page_map_free(m);
   free(v.bad);
-  return damaged > 0 ? DAMAGED : GOOD;
+  return rc;
 }

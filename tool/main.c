@@ -31,8 +31,10 @@ static const char usage[] =
     "\n"
     "  --json    for programs\n"
     "  --quiet   no progress\n"
+    "  --        what follows is a name, also if it begins with -\n"
     "\n"
-    "exit code: 0 good, 1 damage found, 2 could not run\n";
+    "exit code: 0 good, 1 damage found, 2 could not run, 3 bad pages beside a\n"
+    "journal: open the database once, and check it again\n";
 
 /* ------------------------------------------------------------------- output */
 
@@ -222,6 +224,11 @@ static void look_at_record(os_file *f, const uint8_t *head, file_info *info)
     look_for_record(f, info);
 }
 
+static int begins_as_database(const uint8_t *head)
+{
+  return memcmp(head, "SQLite format 3", 16) == 0;
+}
+
 static int look_open(const options *o, os_file *f, file_info *info)
 {
   uint8_t head[100] = {0};
@@ -232,7 +239,7 @@ static int look_open(const options *o, os_file *f, file_info *info)
     err = os_readv(f, &iov, 1, 0, &got);
   if (err != PAGEDB_OK)
     return complain(o, "%s", pagedb_err_sentence(err));
-  if (got == sizeof head && memcmp(head, "SQLite format 3", 16) == 0) {
+  if (got == sizeof head && begins_as_database(head)) {
     look_at_database(head, info);
     look_at_record(f, head, info);
     if (!pagedb_page_size_ok(info->page_size, PAGEDB_TRAILING))
@@ -244,10 +251,18 @@ static int look_open(const options *o, os_file *f, file_info *info)
     if (info->page_size == 0)
       look_for_record(f, info);
   }
+  if (info->page_size == 0 && got == 0)
+    return complain(o, "the file is empty");
+  if (info->page_size == 0 && got < sizeof head && begins_as_database(head))
+    return complain(o, "it is cut off in the header of an SQLite database");
   if (info->page_size == 0)
-    return complain(o, got == 0 ? "the file is empty"
-                                : "neither an SQLite database nor a page file "
-                                  "whose first page is sound");
+    return complain(o,
+                    "neither an SQLite database nor a page file whose first "
+                    "page is sound%s",
+                    has_journal(o) ? ". There is a journal next to it: if it "
+                                     "is a database, open it once, with "
+                                     "page-db, and look again"
+                                   : "");
   info->in_file = (info->bytes + info->page_size - 1) / info->page_size;
   if (info->pages == 0)
     info->pages = info->bytes / info->page_size;

@@ -17,7 +17,7 @@
 #include "../core/pagedb.h"
 
 /* Exit codes. */
-enum { GOOD = 0, DAMAGED = 1, FAILED = 2 };
+enum { GOOD = 0, DAMAGED = 1, FAILED = 2, UNJUDGED = 3 };
 
 typedef struct options {
   const char *path;
@@ -94,6 +94,9 @@ log_state log_has(const wal_log *log, uint64_t id);
 /* The file next to the database: SQLite puts it next to the file itself, not to
 ** a link. NULL: there is none. */
 os_file *open_beside(const options *o, const char *suffix);
+/* Whether a journal lies there that is not done with: it is not empty, and does not
+** begin with zeroes. */
+int has_journal(const options *o);
 /* Whether all n bytes are there. */
 int read_at(os_file *f, void *buf, size_t n, uint64_t off);
 
@@ -115,7 +118,10 @@ typedef struct verdict {
                     ** the file has; else 0 */
   log_sum log;
   uint64_t in_log; /* bad ones */
-  uint64_t blank;  /* native files: ids that were handed out, never written */
+  /* A journal is there: whoever opens the database next may write or cut off what
+  ** is bad, so it is not judged. */
+  int journal;
+  uint64_t blank; /* native files: ids that were handed out, never written */
   int direct;
 } verdict;
 

@@ -19,19 +19,58 @@ static int parent_control(conn *c, int op, void *arg)
 
 sqlite3_int64 parse_bytes(const char *s)
 {
-  char *end;
-  double n = strtod(s, &end);
+  static const double most = 9e18; /* what fits its type */
   static const struct {
     const char *name;
     int shift;
   } units[] = {{"", 0},    {"k", 10},   {"kb", 10}, {"kib", 10}, {"m", 20},
-               {"mb", 20}, {"mib", 20}, {"g", 30},  {"gb", 30},  {"gib", 30}};
+               {"mb", 20}, {"mib", 20}, {"g", 30},  {"gb", 30},  {"gib", 30},
+               {"t", 40},  {"tb", 40},  {"tib", 40}};
+  char *end;
+  double n = strtod(s, &end);
   while (*end == ' ')
     end++;
   for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-    if (end != s && n >= 0 && n < 1e15 && strcasecmp(end, units[i].name) == 0)
-      return (sqlite3_int64)(n * (double)((sqlite3_int64)1 << units[i].shift));
+    if (end != s && n >= 0 && strcasecmp(end, units[i].name) == 0) {
+      double bytes = n * (double)((sqlite3_int64)1 << units[i].shift);
+      return (sqlite3_int64)(bytes < most ? bytes : most);
+    }
   return -1;
+}
+
+static int set_pool_size(pagedb_pool *pool, const char *size, char **why)
+{
+  sqlite3_int64 bytes = parse_bytes(size);
+  if (bytes < 65536) {
+    *why =
+        sqlite3_mprintf("pagedb_pool_size: '%s' is not a size of at least "
+                        "64 KiB (bytes, or a number with KiB, MiB, GiB, TiB)",
+                        size);
+    return SQLITE_ERROR;
+  }
+  if ((uint64_t)bytes > PAGEDB_POOL_MOST) {
+    *why = sqlite3_mprintf("pagedb_pool_size: a pool has at most %lld GiB",
+                           (sqlite3_int64)(PAGEDB_POOL_MOST >> 30));
+    return SQLITE_ERROR;
+  }
+  int err = pagedb_pool_resize(pool, (uint64_t)bytes, NULL);
+  if (err == PAGEDB_ERANGE) {
+    *why = sqlite3_mprintf("pagedb_pool_size: the most that this process can "
+                           "set now is %lld bytes; a larger pool has to be "
+                           "asked for when it starts (PAGEDB_POOL_SIZE)",
+                           (sqlite3_int64)pagedb_last_fault()->expected);
+    return SQLITE_ERROR;
+  }
+  atomic_store(&pagedb_globals.pool_quarter, (uint64_t)bytes / 4);
+  if (err != PAGEDB_OK) {
+    char text[400];
+    shared_sentence(pagedb_last_fault(), text, sizeof text);
+    *why = sqlite3_mprintf("pagedb_pool_size: set, but pages that had to go "
+                           "could not be written: %s",
+                           text);
+    return SQLITE_IOERR_WRITE;
+  }
+  return SQLITE_OK;
 }
 
 static int pragma_pool_size(conn *c, char **arg)
@@ -39,34 +78,9 @@ static int pragma_pool_size(conn *c, char **arg)
   pagedb_pool_stats st;
   pagedb_pool *pool = pool_get();
   (void)c;
-  if (arg[2] != NULL) {
-    sqlite3_int64 bytes = parse_bytes(arg[2]);
-    if (bytes < 65536) {
-      arg[0] =
-          sqlite3_mprintf("pagedb_pool_size: '%s' is not a size of at least "
-                          "64 KiB (bytes, or a number with KiB, MiB, GiB)",
-                          arg[2]);
-      return SQLITE_ERROR;
-    }
-    int err = pagedb_pool_resize(pool, (uint64_t)bytes, NULL);
-    if (err == PAGEDB_ERANGE) {
-      arg[0] =
-          sqlite3_mprintf("pagedb_pool_size: the most that this process can "
-                          "set now is %lld bytes; a larger pool has to be "
-                          "asked for when it starts (PAGEDB_POOL_SIZE)",
-                          (sqlite3_int64)pagedb_last_fault()->expected);
-      return SQLITE_ERROR;
-    }
-    atomic_store(&pagedb_globals.pool_quarter, (uint64_t)bytes / 4);
-    if (err != PAGEDB_OK) {
-      char text[400];
-      shared_sentence(pagedb_last_fault(), text, sizeof text);
-      arg[0] = sqlite3_mprintf("pagedb_pool_size: set, but pages that had to "
-                               "go could not be written: %s",
-                               text);
-      return SQLITE_IOERR_WRITE;
-    }
-  }
+  int rc = arg[2] == NULL ? SQLITE_OK : set_pool_size(pool, arg[2], &arg[0]);
+  if (rc != SQLITE_OK)
+    return rc;
   pagedb_pool_stats_get(pool, &st);
   arg[0] = sqlite3_mprintf("%lld", (sqlite3_int64)st.capacity_bytes);
   return SQLITE_OK;

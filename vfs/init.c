@@ -11,12 +11,13 @@
 **   at_load                   the same, when the library comes early: LD_PRELOAD
 **
 ** Environment, read at registration: PAGEDB_POOL_SIZE (bytes, or with KiB, MiB,
-** GiB), PAGEDB_FETCH=off (pages by copy, not by pin), PAGEDB_STAMP=on|off|
+** GiB, TiB), PAGEDB_FETCH=off (pages by copy, not by pin), PAGEDB_STAMP=on|off|
 ** required and PAGEDB_DIRECT=auto|required|off (as the URI parameters, vfs.c),
 ** PAGEDB_PCACHE=on|off, PAGEDB_URING=0|1 (core reads it where it opens a queue
 ** of transfers). With another value nothing is registered.
 */
 #define PAGEDB_SQLITE_API_HERE
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -40,19 +41,30 @@ enum { OLDEST_SQLITE = 3040001 };
 /* More than any file: every page may be pinned. */
 static const sqlite3_int64 NO_LIMIT = (sqlite3_int64)1 << 46;
 
+static const char *const on_off[] = {"on", "off", NULL};
+
+static int is_word(const char *v, const char *const *words)
+{
+  for (int i = 0; words[i] != NULL; i++)
+    if (strcasecmp(v, words[i]) == 0)
+      return 1;
+  return 0;
+}
+
 /* A value that means nothing is refused, not guessed at. *message is what is
 ** wrong (sqlite3_malloc'd). */
 static int check_word(const char *name, const char *const *words,
                       char **message)
 {
   const char *v = getenv(name);
-  if (v == NULL)
+  if (v == NULL || is_word(v, words))
     return SQLITE_OK;
-  for (int i = 0; words[i] != NULL; i++)
-    if (sqlite3_stricmp(v, words[i]) == 0)
-      return SQLITE_OK;
-  *message = sqlite3_mprintf("%s=%s in the environment is not known to page-db",
-                             name, v);
+  *message = sqlite3_mprintf(
+      "%s=%s in the environment is not known to page-db: it may be %s", name, v,
+      words[0]);
+  for (int i = 1; words[i] != NULL; i++)
+    *message = sqlite3_mprintf("%z%s%s", *message,
+                               words[i + 1] == NULL ? " or " : ", ", words[i]);
   return SQLITE_MISUSE;
 }
 
@@ -67,15 +79,45 @@ static int read_pool_size(void)
 {
   const char *size = getenv("PAGEDB_POOL_SIZE");
   sqlite3_int64 bytes = size == NULL ? 0 : parse_bytes(size);
-  if (bytes >= 65536)
-    pagedb_globals.pool_bytes = (uint64_t)bytes;
-  return size == NULL || bytes >= 65536;
+  if (size != NULL && bytes < 65536)
+    return 0;
+  pagedb_globals.pool_bytes = (uint64_t)bytes;
+  return 1;
+}
+
+/* A pool of the size that was asked for is made here: whether there are addresses
+** for it can be told in no other way, and later there is nobody to tell it to. */
+static int check_pool_size(char **message)
+{
+  const char *size = getenv("PAGEDB_POOL_SIZE");
+  if (!read_pool_size()) {
+    *message = sqlite3_mprintf(
+        "PAGEDB_POOL_SIZE=%s in the environment is not a size of at least "
+        "64 KiB (bytes, or a number with KiB, MiB, GiB, TiB)",
+        size);
+    return SQLITE_MISUSE;
+  }
+  if (size == NULL || pool_get() != NULL)
+    return SQLITE_OK;
+  const pagedb_fault *f = pagedb_last_fault();
+  if (f->err == PAGEDB_ERANGE) {
+    *message = sqlite3_mprintf(
+        "PAGEDB_POOL_SIZE=%s in the environment is not possible: a pool has "
+        "at most %lld GiB",
+        size, (sqlite3_int64)(f->expected >> 30));
+    return SQLITE_MISUSE;
+  }
+  *message =
+      sqlite3_mprintf("PAGEDB_POOL_SIZE=%s in the environment is not possible: "
+                      "this process has "
+                      "no room for it (%s): ask for less, or raise `ulimit -v`",
+                      size, f->what);
+  return SQLITE_NOMEM;
 }
 
 static int read_environment(char **message)
 {
   static const char *const stamp[] = {"on", "off", "required", NULL};
-  static const char *const on_off[] = {"on", "off", NULL};
   static const char *const direct[] = {"auto", "required", "off", NULL};
   static const char *const uring[] = {"0", "1", NULL};
   int rc = check_word("PAGEDB_STAMP", stamp, message);
@@ -87,12 +129,7 @@ static int read_environment(char **message)
     rc = check_word("PAGEDB_DIRECT", direct, message);
   if (rc == SQLITE_OK)
     rc = check_word("PAGEDB_URING", uring, message);
-  if (rc != SQLITE_OK || read_pool_size())
-    return rc;
-  *message = sqlite3_mprintf("PAGEDB_POOL_SIZE=%s in the environment is not a "
-                             "size of at least 64 KiB",
-                             getenv("PAGEDB_POOL_SIZE"));
-  return SQLITE_MISUSE;
+  return rc == SQLITE_OK ? check_pool_size(message) : rc;
 }
 
 /*
@@ -193,14 +230,15 @@ static uint64_t heap_room(void)
 }
 
 /* Hand the methods over: to an SQLite that has not begun. SQLITE_PERM: it has
-** another program's, which stay. */
+** another program's, which stay. SQLITE_RANGE: PAGEDB_POOL_SIZE is no size. */
 static int configure(const host *h)
 {
   int another;
   int rc = has_another(h, &another);
   if (rc != SQLITE_OK || another)
     return rc != SQLITE_OK ? rc : SQLITE_PERM;
-  read_pool_size();
+  if (!read_pool_size())
+    return SQLITE_RANGE;
   /* Where there is no memory for the pool, SQLite could not begin. */
   if (pool_get() == NULL)
     return SQLITE_NOMEM;
@@ -251,6 +289,23 @@ static int reconfigure(const host *h)
   return rc == SQLITE_OK ? began : rc;
 }
 
+/* Why configure() did not. */
+static const char *refusal(int rc)
+{
+  switch (rc) {
+  case SQLITE_PERM:
+    return "the program gave SQLite a page cache of its own, which stays";
+  case SQLITE_RANGE:
+    return "PAGEDB_POOL_SIZE in the environment is not a size of at least "
+           "64 KiB";
+  case SQLITE_NOMEM:
+    return "no memory, or no addresses, for the pool (PAGEDB_POOL_SIZE asks "
+           "for a smaller one)";
+  default:
+    return "SQLite refused";
+  }
+}
+
 EXPORT int pagedb_install(const char **why)
 {
   host h;
@@ -265,12 +320,8 @@ EXPORT int pagedb_install(const char **why)
       reason = in_use(&h);
       rc = reason == NULL ? reconfigure(&h) : SQLITE_BUSY;
     }
-    if (rc == SQLITE_PERM)
-      reason = "the program gave SQLite a page cache of its own, which stays";
-    else if (rc == SQLITE_NOMEM)
-      reason = "no memory, or no addresses, for the pool";
-    else if (rc != SQLITE_OK && reason == NULL)
-      reason = "SQLite refused";
+    if (rc != SQLITE_OK && reason == NULL)
+      reason = refusal(rc);
   }
   if (why != NULL)
     *why = reason;
@@ -299,13 +350,38 @@ static int start(int make_default, char **message)
 
 #ifndef SQLITE_CORE
 
-/* The library may come before SQLite begins: by LD_PRELOAD, or dlopen'd early.
-** Where it comes later, this is refused, and nothing has changed. */
+static int has_begun(const host *h)
+{
+  sqlite3_pcache_methods2 now;
+  return h->config(SQLITE_CONFIG_GETPCACHE2, &now) != SQLITE_OK;
+}
+
+/*
+** The library may come before SQLite begins: by LD_PRELOAD, or dlopen'd early.
+** Where it comes later, this is refused, and nothing has changed; who loads it is
+** told what is wrong. Here nobody asks, and no error log can be set yet.
+*/
 __attribute__((constructor)) static void at_load(void)
 {
+  const char *v = getenv("PAGEDB_PCACHE");
   host h;
-  if (switch_is("PAGEDB_PCACHE", "on") && host_find(NULL, &h))
-    configure(&h);
+  if (v == NULL || strcasecmp(v, "off") == 0 || !host_find(NULL, &h) ||
+      has_begun(&h))
+    return;
+  if (!is_word(v, on_off)) {
+    fprintf(stderr,
+            "pagedb: PAGEDB_PCACHE=%s in the environment is not known "
+            "to page-db: it may be on or off. SQLite's built-in page "
+            "cache stays\n",
+            v);
+    return;
+  }
+  int rc = configure(&h);
+  if (rc != SQLITE_OK)
+    fprintf(stderr,
+            "pagedb: PAGEDB_PCACHE=on: %s. SQLite's built-in page cache "
+            "stays\n",
+            refusal(rc));
 }
 
 static int load(sqlite3 *db, char **message, const sqlite3_api_routines *api,
@@ -359,7 +435,7 @@ int pagedb_register(int make_default)
   /* Only where it is asked for: it takes over the memory of databases that are
   ** none of ours, too. Where it is too late for it, the built-in one stays. */
   host h;
-  if (switch_is("PAGEDB_PCACHE", "on") && !installed.done && read_pool_size() &&
+  if (switch_is("PAGEDB_PCACHE", "on") && !installed.done &&
       host_find(NULL, &h))
     configure(&h);
   int rc = sqlite3_initialize();

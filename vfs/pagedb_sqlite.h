@@ -21,9 +21,10 @@ extern "C" {
 ** says PAGEDB_PCACHE=on, and SQLite has not begun before, its page cache is replaced
 ** first (pagedb_install). Returns an
 ** SQLite result code: SQLITE_ERROR when SQLite is older than 3.40.1, SQLITE_MISUSE
-** when a PAGEDB_ variable in the environment has a value that is not known (the
-** error log, SQLITE_CONFIG_LOG, says which). May be called again; the first time is
-** to be alone, like sqlite3_initialize.
+** when a PAGEDB_ variable in the environment has a value that is not known,
+** SQLITE_NOMEM when there is no room for the pool that PAGEDB_POOL_SIZE asks for
+** (the error log, SQLITE_CONFIG_LOG, says what is wrong). May be called again; the
+** first time is to be alone, like sqlite3_initialize.
 */
 int pagedb_register(int make_default);
 
@@ -39,8 +40,9 @@ int pagedb_register(int make_default);
 ** that is not to be known; SQLITE_ERROR: sqlite3_config is not to be found (a
 ** program that hides its SQLite, or has not loaded it yet); SQLITE_PERM: the
 ** program gave SQLite a page cache of its own, which stays; SQLITE_NOMEM: none
-** for the pool; else what SQLite said. *why (may be NULL) is
-** then a sentence, static, else NULL. Exported by the loadable library as well.
+** for the pool; SQLITE_RANGE: PAGEDB_POOL_SIZE is no size; else what SQLite said.
+** *why (may be NULL) is then a sentence, static, else NULL. Exported by the
+** loadable library as well.
 */
 int pagedb_install(const char **why);
 

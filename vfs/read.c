@@ -196,13 +196,13 @@ static int plain_page_1(const conn *c, uint64_t id)
 }
 
 /*
-** pagedb_stamp=required. Asked when SQLite reads pages, because a hot journal
+** Stamps are required. Asked when SQLite reads pages, because a hot journal
 ** has been played back by then. What the writer has spilled is not yet stamped.
 */
 static inline int refuses_plain(const conn *c)
 {
   const shared *s = c->file;
-  return c->need_stamps && atomic_load(&s->page_size) != 0 &&
+  return c->need_stamps != NULL && atomic_load(&s->page_size) != 0 &&
          !atomic_load(&s->stamped) && atomic_load(&s->writer) != c;
 }
 
@@ -218,9 +218,9 @@ int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
   if (file_failed(s))
     return SQLITE_IOERR_FSYNC;
   if (refuses_plain(c))
-    return shared_refuse(s, SQLITE_CANTOPEN, NULL,
-                         "is plain, and stamps were required "
-                         "(pagedb_stamp=required)");
+    return shared_refuse(
+        s, SQLITE_CANTOPEN, "`pagedb convert` makes it a stamped database",
+        "is plain, and stamps were required (%s)", c->need_stamps);
   if (size == 0 || n <= 0 || from / size != (from + (uint64_t)n - 1) / size)
     return read_raw(c, buf, (size_t)n, from);
   if (plain_page_1(c, from / size)) {

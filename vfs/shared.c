@@ -190,6 +190,9 @@ static const char *advice(int err)
            "that were written without page-db";
   case PAGEDB_EFULL:
     return "free some space and try again";
+  case PAGEDB_ERANGE:
+    return "raise the limit on the length of files (`ulimit -f`), or move the "
+           "database to a file system that takes longer ones";
   case PAGEDB_ESYNC:
     return "close all connections to the file and open it again";
   default:
@@ -473,6 +476,11 @@ int shared_attach(conn *c, sqlite3_vfs *parent, int fd, int flags,
 {
   globals *g = &pagedb_globals;
   pagedb_pool *pool = pool_get();
+  if (pool == NULL)
+    sqlite3_log(SQLITE_NOMEM,
+                "pagedb: this process has no room for a pool (%s): "
+                "PAGEDB_POOL_SIZE asks for a smaller one",
+                pagedb_last_fault()->what);
   if (pool == NULL || pagedb_session_open(pool, &c->session) != PAGEDB_OK)
     return SQLITE_NOMEM;
   pthread_mutex_lock(&g->lock);

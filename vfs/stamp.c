@@ -68,6 +68,13 @@ static int is_ok(void *arg, int n, char **value, char **name)
   return 0;
 }
 
+/* What SQLite says of rc, which a call on the connection has just returned. */
+static const char *sentence(conn *c, int rc)
+{
+  return sqlite3_errcode(*c->db) % 256 == rc % 256 ? sqlite3_errmsg(*c->db)
+                                                   : sqlite3_errstr(rc);
+}
+
 /* A journal that is played back, and a WAL brought in if it has to be empty. */
 static int make_quiet(conn *c, int empty_wal, char **message)
 {
@@ -81,8 +88,8 @@ static int make_quiet(conn *c, int empty_wal, char **message)
                "the database is in use by others: close their connections and "
                "try again");
   if (rc != SQLITE_OK)
-    *message = sqlite3_mprintf("cannot read the database first: %s",
-                               sqlite3_errstr(rc));
+    *message =
+        sqlite3_mprintf("cannot read the database first: %s", sentence(c, rc));
   return rc;
 }
 
@@ -364,10 +371,12 @@ static int stamp_locked(conn *c, int adopt, char **message)
     err = stamp_page1(c, lsn);
   shared_past_lsn(s, lsn);
   if (err == PAGEDB_OK && v.stale > 0)
-    *message =
-        sqlite3_mprintf("stamped; pages: %lld; changed since they got an "
-                        "earlier stamp: %lld, the first is page %lld",
-                        v.pages, v.stale, v.first_stale);
+    *message = sqlite3_mprintf(
+        "stamped; pages: %lld; changed since they got an "
+        "earlier stamp: %lld, the first is page %lld%s",
+        v.pages, v.stale, v.first_stale,
+        v.stale == 1 && v.first_stale == 1 ? ", which unstamp changes itself"
+                                           : "");
   else if (err == PAGEDB_OK)
     *message = sqlite3_mprintf("stamped; pages: %lld", v.pages);
   return shared_report(s, err, SQLITE_IOERR_WRITE);
@@ -500,8 +509,13 @@ static int check_integrity(conn *c, char **message)
   if (rc == SQLITE_OK && ok)
     return SQLITE_OK;
   if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_CORRUPT) {
-    *message = sqlite3_mprintf("cannot check the database first: %s",
-                               sqlite3_errstr(rc));
+    const char *why = sentence(c, rc);
+    *message = sqlite3_mprintf(
+        "cannot check the database first: %s%s", why,
+        strstr(why, "no such") == NULL
+            ? ""
+            : ": the application that defines it can run PRAGMA "
+              "pagedb_stamp=adopt, on a connection that uses page-db");
     return rc;
   }
   return say(message, SQLITE_CORRUPT,

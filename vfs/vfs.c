@@ -99,10 +99,12 @@ static int x_device(sqlite3_file *f)
 
 /* --------------------------------------------------------------------- open */
 
-static int unknown_value(const char *file, const char *key, const char *value)
+/* possible: what it may be. */
+static int unknown_value(const char *file, const char *key, const char *value,
+                         const char *possible)
 {
-  sqlite3_log(SQLITE_CANTOPEN, "pagedb: %s: %s=%s is not known", file, key,
-              value);
+  sqlite3_log(SQLITE_CANTOPEN, "pagedb: %s: %s=%s is not known: it may be %s",
+              file, key, value, possible);
   return SQLITE_CANTOPEN;
 }
 
@@ -113,7 +115,7 @@ static int read_switch(const char *name, const char *key, int *value)
   if (v == NULL)
     return SQLITE_OK;
   if (sqlite3_stricmp(v, "on") != 0 && sqlite3_stricmp(v, "off") != 0)
-    return unknown_value(name, key, v);
+    return unknown_value(name, key, v, "on or off");
   *value = sqlite3_stricmp(v, "on") == 0;
   return SQLITE_OK;
 }
@@ -132,24 +134,28 @@ static int read_policy(const char *name, direct_policy *policy)
   else if (sqlite3_stricmp(v, "off") == 0)
     *policy = DIRECT_OFF;
   else
-    return unknown_value(name, v == env ? "PAGEDB_DIRECT" : "pagedb_direct", v);
+    return unknown_value(name, v == env ? "PAGEDB_DIRECT" : "pagedb_direct", v,
+                         "auto, required or off");
   return SQLITE_OK;
 }
 
 static int read_stamps(conn *c, const char *name)
 {
   const char *v = sqlite3_uri_parameter(name, "pagedb_stamp");
+  const char *env = getenv("PAGEDB_STAMP");
   if (v == NULL)
-    v = getenv("PAGEDB_STAMP");
+    v = env;
   c->want_stamps = 1;
   if (v == NULL || sqlite3_stricmp(v, "on") == 0)
     return SQLITE_OK;
   if (sqlite3_stricmp(v, "required") == 0)
-    c->need_stamps = 1;
+    c->need_stamps = v == env ? "PAGEDB_STAMP=required in the environment"
+                              : "the URI parameter pagedb_stamp=required";
   else if (sqlite3_stricmp(v, "off") == 0)
     c->want_stamps = 0;
   else
-    return unknown_value(name, "pagedb_stamp", v);
+    return unknown_value(name, v == env ? "PAGEDB_STAMP" : "pagedb_stamp", v,
+                         "on, off or required");
   return SQLITE_OK;
 }
 
@@ -196,7 +202,8 @@ static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
   sqlite3_vfs *parent = parent_for(vfs, name);
   if (parent == NULL)
     return unknown_value(name, "pagedb_parent",
-                         sqlite3_uri_parameter(name, "pagedb_parent"));
+                         sqlite3_uri_parameter(name, "pagedb_parent"),
+                         "a registered VFS, but not this one");
   learn_lock_byte();
   int rc = open_options(c, name, &policy);
   if (rc != SQLITE_OK)

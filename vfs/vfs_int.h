@@ -269,8 +269,9 @@ struct conn {
   journal_use journal;
   int read_only; /* as granted */
   int verify;
-  int want_stamps;    /* ask for reserved bytes in new databases */
-  int need_stamps;    /* pagedb_stamp=required: no plain database is read */
+  int want_stamps; /* ask for reserved bytes in new databases */
+  /* Who says that no plain database is read; NULL: nobody. */
+  const char *need_stamps;
   int overwrite;      /* the file is written anew: VACUUM, a foreign backup */
   int vacuum_schemas; /* schemas while VACUUM ran; 0: not known */
   char vacuum_schema[64]; /* and the last one's name */
@@ -681,7 +682,8 @@ int wal_file_bytes(void);
 /* ------------------------------------------------------------- control.c */
 
 int x_control(sqlite3_file *f, int op, void *arg);
-/* "67108864", "64MiB", "1G": bytes, or -1. */
+/* "67108864", "64MiB", "1G": bytes; of more than a number can be, the greatest;
+** -1: it is no size. */
 sqlite3_int64 parse_bytes(const char *s);
 
 /* --------------------------------------------------------------- stamp.c */

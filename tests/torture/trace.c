@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../open_mode.h"
 #include "../util.h"
 #include "trace.h"
 
@@ -260,13 +261,10 @@ static int note_sync(int fd)
 
 int open64(const char *path, int flags, ...)
 {
-  mode_t mode = 0;
-  if ((flags & O_CREAT) != 0) {
-    va_list args;
-    va_start(args, flags);
-    mode = va_arg(args, mode_t);
-    va_end(args);
-  }
+  va_list args;
+  va_start(args, flags);
+  mode_t mode = open_mode(flags, args);
+  va_end(args);
   enter();
   int fd = (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
   const char *name =
@@ -283,13 +281,10 @@ int open64(const char *path, int flags, ...)
 /* SQLite calls it by the one name, the command by the other. */
 int open(const char *path, int flags, ...)
 {
-  mode_t mode = 0;
-  if ((flags & O_CREAT) != 0) {
-    va_list args;
-    va_start(args, flags);
-    mode = va_arg(args, mode_t);
-    va_end(args);
-  }
+  va_list args;
+  va_start(args, flags);
+  mode_t mode = open_mode(flags, args);
+  va_end(args);
   return open64(path, flags, mode);
 }
 
