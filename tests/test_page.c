@@ -292,6 +292,18 @@ static void test_messages(void **state)
   assert_string_equal(pagedb_fault_message(pagedb_last_fault(), b, sizeof b),
                       "a.db: page 4: it lies beyond what is possible: too long "
                       "(system error 27)");
+  /* What is too long loses its end, a path its beginning. */
+  char lengthy[400];
+  memset(lengthy, 'x', sizeof lengthy - 1);
+  lengthy[0] = 'a';
+  lengthy[sizeof lengthy - 2] = 'z';
+  lengthy[sizeof lengthy - 1] = 0;
+  pagedb_fault_set(PAGEDB_EIO, 0, lengthy, 4, 0, 0, lengthy);
+  const pagedb_fault *f = pagedb_last_fault();
+  assert_int_equal(strlen(f->what), sizeof f->what - 1);
+  assert_int_equal(strlen(f->path), sizeof f->path - 1);
+  assert_memory_equal(f->what, "ax", 2);
+  assert_string_equal(f->path + sizeof f->path - 3, "xz");
   static const struct {
     int err;
     const char *status;

@@ -54,8 +54,8 @@ static void *writer_run(void *arg)
     if (p->err == PAGEDB_OK || w->failed < j->n)
       continue;
     w->failed = i;
-    /* Which of several is the first beyond a limit the system does not say. */
-    if (p->err == PAGEDB_ERANGE && p->n > 1)
+    /* Which of them is the first beyond a limit the system does not say. */
+    if (p->err == PAGEDB_ERANGE)
       page = PAGEDB_NONE;
     pagedb_fault_set(p->err, pagedb_last_fault()->sys, j->file->path, page, 0,
                      0, pagedb_last_fault()->what);
