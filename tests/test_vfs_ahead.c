@@ -69,6 +69,18 @@ static uint64_t hash_of(const char *path, const char *vfs)
 
 /* ------------------------------------------------------------------- counts */
 
+/* Reads that were begun, and not waited for at once. */
+static int submitted;
+
+void __real_os_queue_submit(os_queue *q, os_request *r, unsigned n);
+void __wrap_os_queue_submit(os_queue *q, os_request *r, unsigned n);
+
+void __wrap_os_queue_submit(os_queue *q, os_request *r, unsigned n)
+{
+  submitted += (int)n;
+  __real_os_queue_submit(q, r, n);
+}
+
 typedef struct tally {
   int64_t used, wasted, misses;
 } tally;
@@ -131,13 +143,67 @@ static void test_point_lookups(void **state)
              (int)n.misses);
 }
 
-/* A scan that was left in the middle has all the rest of its table planned. Another
-** of the same connection does not wait for that. */
-static void test_two_scans(void **state)
+/* Pages that came in for one query on a cold pool. */
+static int64_t pages_for(const char *path, const char *vfs, const char *sql)
+{
+  sqlite3 *db = db_open(path, vfs);
+  get_int(db, "SELECT count(*) FROM sqlite_schema");
+  stat_of(db, "pages_read");
+  int64_t before = stat_of(db, "pages_read") + stat_of(db, "read_ahead_wasted");
+  get_int(db, sql);
+  int64_t n = stat_of(db, "pages_read") + stat_of(db, "read_ahead_wasted");
+  db_close(db);
+  return n - before;
+}
+
+/* A range reads what it needs (a leaf has between 2.5 and 5 rows) and two windows more,
+** with the interior pages of these. It is no sweep. */
+static void test_ranges(void **state)
+{
+  (void)state;
+  enum { ROWS_EACH = 500, MORE = 2 * 64 + 16 + 8 };
+  const char *path = db_path("ahead.db");
+  char sql[256];
+  for (int scattered = 0; scattered < 2; scattered++) {
+    make(path, plain, 1024, scattered);
+    for (int i = 0; i < 12; i++) {
+      int rows = i == 0 ? ROWS_EACH / 2 : ROWS_EACH; /* less from the start */
+      snprintf(sql, sizeof sql,
+               "SELECT count(k) FROM (SELECT k FROM t WHERE id>%d LIMIT %d)",
+               i * 900, rows);
+      int64_t n = pages_for(path, plain, sql);
+      if (n < rows / 5 || n > rows * 2 / 5 + MORE)
+        fail_msg("scattered %d, from %d: %d pages for %d rows", scattered,
+                 i * 900, (int)n, rows);
+    }
+  }
+}
+
+/* What a scan of a scattered table, from its start, reads page by page before it is
+** known to go on: two windows behind the 128 that it has passed. The rest comes in
+** large pieces. */
+static void test_sweep_begins(void **state)
 {
   (void)state;
   const char *path = db_path("ahead.db");
-  sqlite3_stmt *left;
+  make(path, plain, 1024, 0);
+  sqlite3 *db = db_open(path, plain);
+  run(db, "CREATE TABLE r(id INTEGER PRIMARY KEY, v); INSERT INTO r SELECT id, "
+          "hex(randomblob(100)) FROM t ORDER BY (id*id*31+id*17)%%10007, id");
+  db_close(db);
+  db = db_open(path, plain);
+  get_int(db, "SELECT count(*) FROM sqlite_schema");
+  int before = submitted;
+  assert_int_equal(get_int(db, "SELECT count(*) FROM r"), ROWS);
+  int n = submitted - before;
+  if (n > 128 + 2 * 64 + 64)
+    fail_msg("%d reads", n);
+  db_close(db);
+}
+
+/* A table of some 40 MB, `w`, and a small one, `u`. The rows of u. */
+static int64_t make_large(const char *path)
+{
   make(path, plain, 4096, 0);
   sqlite3 *db = db_open(path, plain);
   run(db,
@@ -147,17 +213,69 @@ static void test_two_scans(void **state)
       "t "
       "WHERE length(v)<300");
   int64_t rows = get_int(db, "SELECT count(*) FROM u");
-  int64_t pool = get_int(db, "PRAGMA pagedb_pool_size");
   db_close(db);
-  db = db_open(path, plain);
-  run(db, "PRAGMA pagedb_pool_size='64MiB'");
-  assert_int_equal(sqlite3_prepare_v2(db, "SELECT v FROM w", -1, &left, NULL),
-                   SQLITE_OK);
+  return rows;
+}
+
+/* A scan of w from a row on that all the rest is planned for, and that goes on no
+** more. */
+static sqlite3_stmt *leave_scan(sqlite3 *db, int row)
+{
+  sqlite3_stmt *left;
+  assert_int_equal(
+      sqlite3_prepare_v2(db, "SELECT v FROM w WHERE rowid>?", -1, &left, NULL),
+      SQLITE_OK);
+  sqlite3_bind_int(left, 1, row);
   const struct ahead *a = NULL;
   while (a == NULL || a->plan_n - a->plan_at < 1000) {
     assert_int_equal(sqlite3_step(left), SQLITE_ROW);
     a = conn_in(db)->ahead;
   }
+  return left;
+}
+
+/* Cursors that nobody moves leave frames for another connection's read-ahead. */
+static void test_idle_cursors(void **state)
+{
+  (void)state;
+  enum { IDLE = 2 };
+  const char *path = db_path("ahead.db");
+  sqlite3 *idle[IDLE];
+  sqlite3_stmt *left[IDLE];
+  make_large(path);
+  sqlite3 *db = db_open(path, plain);
+  int64_t pool = get_int(db, "PRAGMA pagedb_pool_size");
+  run(db, "PRAGMA pagedb_pool_size='32MiB'");
+  for (int i = 0; i < IDLE; i++) {
+    idle[i] = db_open(path, plain);
+    left[i] = leave_scan(idle[i], i * ROWS * 6);
+  }
+  tally a = tally_of(db);
+  assert_int_equal(get_int(db, "SELECT count(k) FROM t NOT INDEXED"), ROWS);
+  tally b = tally_of(db);
+  int used = (int)(b.used - a.used), misses = (int)(b.misses - a.misses);
+  if (used < 300 || used < 9 * misses)
+    fail_msg("%d used, %d misses", used, misses);
+  for (int i = 0; i < IDLE; i++) {
+    sqlite3_finalize(left[i]);
+    db_close(idle[i]);
+  }
+  run(db, "PRAGMA pagedb_pool_size=%lld", pool);
+  db_close(db);
+}
+
+/* A scan that was left in the middle has all the rest of its table planned. Another
+** of the same connection does not wait for that. */
+static void test_two_scans(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  int64_t rows = make_large(path);
+  sqlite3 *db = db_open(path, plain);
+  int64_t pool = get_int(db, "PRAGMA pagedb_pool_size");
+  run(db, "PRAGMA pagedb_pool_size='64MiB'");
+  sqlite3_stmt *left = leave_scan(db, 0);
+  const struct ahead *a = conn_in(db)->ahead;
   assert_int_equal(get_int(db, "SELECT count(v) FROM u"), rows);
   assert_true(a->plan_n > a->plan_at);
   sqlite3_finalize(left);
@@ -593,15 +711,17 @@ static int setup(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_scans),      cmocka_unit_test(test_point_lookups),
-      cmocka_unit_test(test_two_scans),  cmocka_unit_test(test_equal),
-      cmocka_unit_test(test_small_pool), cmocka_unit_test(test_no_memory),
-      cmocka_unit_test(test_close),      cmocka_unit_test(test_fork),
+      cmocka_unit_test(test_scans),        cmocka_unit_test(test_point_lookups),
+      cmocka_unit_test(test_ranges),       cmocka_unit_test(test_sweep_begins),
+      cmocka_unit_test(test_idle_cursors), cmocka_unit_test(test_two_scans),
+      cmocka_unit_test(test_equal),        cmocka_unit_test(test_small_pool),
+      cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_close),
+      cmocka_unit_test(test_fork),
 #ifdef __linux__
       cmocka_unit_test(test_host_waits),
 #endif
-      cmocka_unit_test(test_truncated),  cmocka_unit_test(test_damage),
-      cmocka_unit_test(test_nonsense),   cmocka_unit_test(test_threads),
+      cmocka_unit_test(test_truncated),    cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_nonsense),     cmocka_unit_test(test_threads),
   };
   return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -174,6 +174,32 @@ static void test_together(void **state)
   read_together("pagedb", 16384);
 }
 
+/* A blob handle that goes on to another row keeps the root, which is the interior page
+** above: it is not asked for again. */
+static void test_handle(void **state)
+{
+  (void)state;
+  const char *path = db_path("chain.db");
+  sqlite3_blob *b;
+  char buf[10240];
+  make(path, "pagedb", 4096, 400, sizeof buf); /* the root is above leaves */
+  sqlite3 *db = open_cold(path, "pagedb");
+  assert_int_equal(sqlite3_blob_open(db, "main", "t", "v", 1, 0, &b),
+                   SQLITE_OK);
+  assert_int_equal(sqlite3_blob_read(b, buf, sizeof buf, 0), SQLITE_OK);
+  int before = reads, last = 0;
+  for (int i = 0; i < 8; i++) {
+    last = reads;
+    assert_int_equal(sqlite3_blob_reopen(b, 44 * (1 + i * 3 % 8)), SQLITE_OK);
+    assert_int_equal(sqlite3_blob_read(b, buf, sizeof buf, 0), SQLITE_OK);
+  }
+  if (reads - last > 1 || reads - before > 12)
+    fail_msg("%d reads for 8 rows, %d in the last", reads - before,
+             reads - last);
+  sqlite3_blob_close(b);
+  db_close(db);
+}
+
 /* Each row costs its leaf, and nothing is read ahead: where no row has a chain, and
 ** where nobody wants it, even after others did. */
 static void alone(sqlite3 *db, const char *sql, int rows)
@@ -565,13 +591,13 @@ static int setup(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_together),     cmocka_unit_test(test_without),
-      cmocka_unit_test(test_scattered),    cmocka_unit_test(test_long),
-      cmocka_unit_test(test_broken),       cmocka_unit_test(test_pointer_maps),
-      cmocka_unit_test(test_index),        cmocka_unit_test(test_equal),
-      cmocka_unit_test(test_small_pool),   cmocka_unit_test(test_nonsense),
-      cmocka_unit_test(test_damage),       cmocka_unit_test(test_cells),
-      cmocka_unit_test(test_random_cells),
+      cmocka_unit_test(test_together),     cmocka_unit_test(test_handle),
+      cmocka_unit_test(test_without),      cmocka_unit_test(test_scattered),
+      cmocka_unit_test(test_long),         cmocka_unit_test(test_broken),
+      cmocka_unit_test(test_pointer_maps), cmocka_unit_test(test_index),
+      cmocka_unit_test(test_equal),        cmocka_unit_test(test_small_pool),
+      cmocka_unit_test(test_nonsense),     cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_cells),        cmocka_unit_test(test_random_cells),
   };
   return cmocka_run_group_tests(tests, setup, NULL);
 }

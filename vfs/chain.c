@@ -137,17 +137,44 @@ static uint64_t recent(const conn *c, unsigned ago)
   return c->recent[(c->nrecent - 1 - ago) % RECENT_PAGES];
 }
 
+static int is_interior(conn *c, uint64_t id)
+{
+  pagedb_pin pin;
+  if (!ahead_look(c->session, atomic_load(&c->file->owner), id, &pin))
+    return 0;
+  uint8_t type = pin.data[id == 0 ? HEADER_BYTES : 0];
+  pagedb_unpin(&pin);
+  return type == 2 || type == 5;
+}
+
+/* The interior page above a leaf that was asked for right after page `id`, + 1; 0:
+** none is known. A cursor that stays open, as a blob handle does that goes on to
+** another row, keeps the root of its tree: that is not asked for again. */
+static uint64_t parent_above(conn *c, chain *ch, uint64_t id)
+{
+  if (is_interior(c, id))
+    ch->parent = id + 1;
+  return ch->parent;
+}
+
+static vicinity *vicinity_of(chain *ch, uint64_t parent)
+{
+  return &ch->vicinity[parent % VICINITIES];
+}
+
 /* A chain of n pages begins at page `first`, and was not read with its leaf. */
 static void learn(conn *c, chain *ch, uint64_t first, uint64_t n)
 {
   if (c->nrecent < 3)
     return;
-  uint64_t leaf = recent(c, 1), parent = recent(c, 2);
+  uint64_t leaf = recent(c, 1), parent = parent_above(c, ch, recent(c, 2));
   uint64_t before = first < leaf ? leaf - first : 0;
   uint64_t behind = first > leaf ? first + n - 1 - leaf : 0;
-  vicinity *v = &ch->vicinity[parent % VICINITIES];
-  if (v->parent != parent + 1 || v->credit == 0)
-    *v = (vicinity){.parent = parent + 1};
+  vicinity *v = vicinity_of(ch, parent);
+  if (parent == 0)
+    return;
+  if (v->parent != parent || v->credit == 0)
+    *v = (vicinity){.parent = parent};
   before = before > v->before ? before : v->before;
   behind = behind > v->behind ? behind : v->behind;
   if (before + behind >= pages_of(c, TRUST_BYTES))
@@ -161,9 +188,9 @@ int chain_around(conn *c, chain *ch, uint64_t id, chain_part *part)
 {
   if (c->nrecent < 2)
     return 0;
-  uint64_t parent = recent(c, 1);
-  vicinity *v = &ch->vicinity[parent % VICINITIES];
-  if (v->parent != parent + 1 || v->credit < CREDIT_ENOUGH)
+  uint64_t parent = parent_above(c, ch, recent(c, 1));
+  vicinity *v = vicinity_of(ch, parent);
+  if (parent == 0 || v->parent != parent || v->credit < CREDIT_ENOUGH)
     return 0;
   v->credit--;
   part->first = id > v->before ? id - v->before : 0;
@@ -215,8 +242,8 @@ static int begins_around(conn *c, chain *ch, uint64_t id)
   uint64_t n = find(c, ch, id);
   if (n == 0)
     return 0;
-  vicinity *v = &ch->vicinity[ch->around_for % VICINITIES];
-  if (v->parent == ch->around_for + 1 && v->credit < CREDIT_MOST)
+  vicinity *v = vicinity_of(ch, ch->around_for);
+  if (v->parent == ch->around_for && v->credit < CREDIT_MOST)
     v->credit += CREDIT_USED;
   ch->around.n = 0;
   ch->window = (unsigned)(end - id);
@@ -259,5 +286,6 @@ void chain_reads(chain *ch, uint64_t end)
 void chain_forget(chain *ch)
 {
   ch->leaf = ch->at = ch->end = ch->left = 0;
+  ch->parent = 0;
   ch->around.n = 0;
 }

@@ -29,11 +29,12 @@ typedef struct chain {
   uint64_t end;  /* pages before this one were asked for, or are being read */
   uint64_t last; /* of these, the one that leads elsewhere; 0: none is known */
   uint64_t left; /* pages behind `at`, by the cell */
-  unsigned window;               /* pages that were read together last */
-  unsigned trust;                /* pages that are read with a chain's first */
-  int begun;                     /* there was one: trust is set */
-  chain_part around;             /* read with a leaf, and not used yet */
-  uint64_t around_for;           /* the leaf's parent */
+  unsigned window;     /* pages that were read together last */
+  unsigned trust;      /* pages that are read with a chain's first */
+  int begun;           /* there was one: trust is set */
+  chain_part around;   /* read with a leaf, and not used yet */
+  uint64_t around_for; /* the leaf's parent + 1 */
+  uint64_t parent;     /* of the leaf asked for last + 1; 0: unknown */
   vicinity vicinity[VICINITIES]; /* by parent modulo that */
 } chain;
 

@@ -221,10 +221,26 @@ static int flights_begin(conn *c, pagedb_owner *o, uint32_t size, ahead_page *p,
 
 /* -------------------------------------------------------------------- plan */
 
-static int by_id(const void *a, const void *b)
+/* Sort by place in the file, byte by byte of the id: a sweep plans some ten thousand
+** pages at once, while its device has nothing to do. `spare` has room for as many; the
+** number of passes is even. */
+static void plan_sort(planned *p, size_t n, planned *spare)
 {
-  uint64_t x = ((const planned *)a)->id, y = ((const planned *)b)->id;
-  return x < y ? -1 : x > y;
+  for (unsigned shift = 0; shift < 32; shift += 8) {
+    size_t at[256] = {0}, sum = 0;
+    for (size_t i = 0; i < n; i++)
+      at[p[i].id >> shift & 255]++;
+    for (int b = 0; b < 256; b++) {
+      size_t here = at[b];
+      at[b] = sum;
+      sum += here;
+    }
+    for (size_t i = 0; i < n; i++)
+      spare[at[p[i].id >> shift & 255]++] = p[i];
+    planned *from = p;
+    p = spare;
+    spare = from;
+  }
 }
 
 /* One past the last page that means something. */
@@ -241,18 +257,27 @@ void plan_clear(struct ahead *a)
   a->plan_at = a->plan_n = 0;
 }
 
-/* Where the page stands in the plan; NULL: it does not. */
-static const planned *plan_find(const struct ahead *a, uint64_t id)
+/* Whether anybody still wants it. */
+static int is_due(const struct ahead *a, const planned *p)
 {
-  for (size_t i = a->plan_at; i < a->plan_n; i++)
-    if (a->plan[i].id == id)
-      return &a->plan[i];
-  return NULL;
+  int due = p->ticket == 0;
+  for (int i = 0; i < SCANS && !due; i++)
+    due = a->scan[i].ticket == p->ticket;
+  return due;
+}
+
+/* Where the page stands in the plan, and somebody wants it; plan_n: nowhere. */
+static size_t plan_find(const struct ahead *a, uint64_t id)
+{
+  size_t i = a->plan_at;
+  while (i < a->plan_n && (a->plan[i].id != id || !is_due(a, &a->plan[i])))
+    i++;
+  return i;
 }
 
 int plan_has(const struct ahead *a, uint64_t id)
 {
-  return plan_find(a, id) != NULL;
+  return plan_find(a, id) < a->plan_n;
 }
 
 /* Somebody waits for what has this ticket: it comes before what others want, which
@@ -270,15 +295,6 @@ static void plan_prefer(struct ahead *a, uint32_t ticket)
       other[others++] = a->plan[i];
   memcpy(a->plan + from, other, others * sizeof *other);
   free(other);
-}
-
-/* Whether anybody still wants it. */
-static int is_due(const struct ahead *a, const planned *p)
-{
-  int due = p->ticket == 0;
-  for (int i = 0; i < SCANS && !due; i++)
-    due = a->scan[i].ticket == p->ticket;
-  return due;
 }
 
 /* Room for n more. Read entries and those that nobody wants any more go first, so
@@ -313,12 +329,10 @@ int flights_have(const struct ahead *a, uint64_t id)
   return 0;
 }
 
-/* A page of a file of `end` pages that is worth a read, and is not on its way. */
-static int is_wanted(const struct ahead *a, uint64_t id, uint32_t size,
-                     uint64_t end)
+/* A page of a file of `end` pages that is worth a read. */
+static int is_wanted(uint64_t id, uint32_t size, uint64_t end)
 {
-  return id * size >= 4096 && id < end && !is_lock_page(id, size) &&
-         !flights_have(a, id);
+  return id * size >= 4096 && id < end && !is_lock_page(id, size);
 }
 
 void plan_add(conn *c, const uint32_t *ids, unsigned n, uint32_t ticket)
@@ -327,17 +341,17 @@ void plan_add(conn *c, const uint32_t *ids, unsigned n, uint32_t ticket)
   struct ahead *a = c->ahead;
   uint32_t size = atomic_load(&s->page_size);
   uint64_t end = pages_end(s, size);
-  if (n == 0 || !plan_room(a, n))
+  if (n == 0 || !plan_room(a, 2 * (size_t)n))
     return;
   size_t from = a->plan_n;
   int sorted = 1;
   for (unsigned i = 0; i < n; i++)
-    if (is_wanted(a, ids[i], size, end)) {
+    if (is_wanted(ids[i], size, end)) {
       sorted &= a->plan_n == from || a->plan[a->plan_n - 1].id < ids[i];
       a->plan[a->plan_n++] = (planned){ids[i], ticket};
     }
   if (!sorted)
-    qsort(a->plan + from, a->plan_n - from, sizeof *a->plan, by_id);
+    plan_sort(a->plan + from, a->plan_n - from, a->plan + a->plan_n);
 }
 
 /* The plan's next pages, as many as go into one read; nobody wants the first any
@@ -445,7 +459,8 @@ uint64_t flights_first(conn *c, chain_part part)
   if (is_full(a) || !is_ready(c, size))
     return part.first;
   for (unsigned i = 0; i < part.n; i++)
-    if (is_wanted(a, part.first + i, size, end))
+    if (is_wanted(part.first + i, size, end) &&
+        !flights_have(a, part.first + i))
       ids[want++] = part.first + i;
   if (want == 0)
     return part.first + part.n;
@@ -501,19 +516,22 @@ void flights_harvest(conn *c, int wait)
 int flights_await(conn *c, uint64_t id)
 {
   struct ahead *a = c->ahead;
+  pagedb_owner *o = atomic_load(&c->file->owner);
   int waited = 0;
   if (a->nflights == 0 && a->plan_at == a->plan_n)
     return 0;
-  const planned *p = plan_find(a, id);
-  if (p != NULL && p->ticket != a->plan[a->plan_at].ticket)
-    plan_prefer(a, p->ticket);
+  size_t at = plan_find(a, id);
+  if (at < a->plan_n && a->plan[at].ticket != a->plan[a->plan_at].ticket) {
+    plan_prefer(a, a->plan[at].ticket);
+    at = plan_find(a, id);
+  }
   flights_harvest(c, 0);
-  for (int planned = plan_has(a, id); planned || flights_have(a, id);) {
-    if (a->nflights == 0)
-      break;
+  /* It may have been on its way when it was planned. */
+  while (a->nflights > 0 &&
+         (flights_have(a, id) || (a->plan_at <= at && at < a->plan_n)) &&
+         !pagedb_resident(o, id)) {
     flights_harvest(c, 1);
     waited = 1;
-    planned = planned && plan_has(a, id);
   }
   return waited;
 }

@@ -30,6 +30,7 @@ typedef struct scan {
   unsigned window;
   unsigned lead; /* when no more are left that were asked for, more are */
   int reverse;
+  int whole;     /* it began at an end of its tree */
   uint64_t used; /* when, by ahead.clock */
   uint32_t
       ticket; /* of what it plans; another one once it does not want that */
@@ -67,12 +68,13 @@ int flights_allowed(const conn *c);
 
 /* For all that follow c->ahead is there. Page ids need not make sense. */
 
-/* Of these n pages, those that the file has and that are not on their way are to be
-** read: behind what is planned already, sorted. The list is copied. Without memory
-** nothing is planned. What no scan has the ticket of any more is not read; 0: read
-** in any case. */
+/* Of these n pages, those that the file has are to be read, but for what is here or on
+** its way when it is their turn: behind what is planned already, sorted. The list is
+** copied. Without memory nothing is planned. What no scan has the ticket of any more is
+** not read; 0: read in any case. */
 void plan_add(conn *c, const uint32_t *ids, unsigned n, uint32_t ticket);
-/* Whether the page is to be read, and did not set out yet. */
+/* Whether the page is to be read, by somebody who still wants it, and did not set out
+** yet. */
 int plan_has(const struct ahead *a, uint64_t id);
 /* What is planned is not to be read any more. */
 void plan_clear(struct ahead *a);

@@ -55,8 +55,11 @@ enum {
   RUN_BYTES = 4 << 20,
   PARENTS_AHEAD = 16, /* the others are for what is beside them */
   RUN_STEP = 8,       /* pages: a run's next one is at most so far behind */
+  WINDOW_UNSURE = 64, /* pages: what a device takes at a time */
   SWEEP_SEEN = 256,
   SWEEP_PART = 32,
+  WHOLE_SEEN = 128,
+  WHOLE_PART = 64,
   LINES_NS_MIN = 300,
   LINES_NS_MAX = 50000
 };
@@ -337,25 +340,39 @@ static uint64_t scan_rest(struct ahead *a, const scan *t)
   return t->n - t->asked + pages * t->per_page;
 }
 
-/* How many children are to be asked for next by a scan that has asked for so many.
-** A range of the size of a window, in a small pool, is no sweep: that takes pages
-** that were passed. */
-static unsigned scan_wants(conn *c, const scan *t, unsigned asked)
+/* A scan from an end of its table is not to be waited for as long as another. */
+static unsigned scan_window(const conn *c, const scan *t)
 {
-  unsigned window = window_next(c, t->window, WINDOW_BYTES);
-  if (t->seen < SWEEP_SEEN)
-    return window;
+  unsigned window = t->window;
+  if (t->whole && window >= WINDOW_MIN && window < WINDOW_UNSURE)
+    window *= 2;
+  return window_next(c, window, WINDOW_BYTES);
+}
+
+/* How many children are to be asked for next by a scan that has passed, and asked
+** for, so many. A range of the size of a window, in a small pool, is no sweep: that
+** takes pages that were passed. Where all but the number of pages that were passed
+** speaks for a sweep, what is read page by page until then is lost time. */
+static unsigned scan_wants(conn *c, const scan *t, unsigned seen,
+                           unsigned asked)
+{
+  unsigned window = scan_window(c, t);
+  uint64_t part = t->whole ? WHOLE_PART : SWEEP_PART;
   uint64_t rest = scan_rest(c->ahead, t), half = most_pages(c, 2);
   rest = rest < half ? rest : half;
-  int sweeps = ((uint64_t)asked + window) * SWEEP_PART >= rest && rest > window;
-  return sweeps ? (unsigned)rest : window;
+  if (((uint64_t)asked + window) * part < rest || rest <= window)
+    return window;
+  if (seen >= (t->whole ? WHOLE_SEEN : SWEEP_SEEN))
+    return (unsigned)rest;
+  return window < WINDOW_UNSURE ? window : WINDOW_UNSURE;
 }
 
 /*
 ** The scan goes on: while a window is used up, the next is read; where that is the
-** rest, none before half of it is. The interior pages that the window after it needs
-** set out first: behind this one they would be waited for. Where there is nothing
-** more, that is not found out again at each page.
+** rest, none before half of it is, and what was planned page by page is planned with
+** it. The interior pages that the window after it needs set out first: behind this one
+** they would be waited for. Where there is nothing more, that is not found out again
+** at each page.
 */
 static void scan_extend(conn *c, scan *t)
 {
@@ -364,15 +381,23 @@ static void scan_extend(conn *c, scan *t)
   unsigned left = t->asked - t->at - 1;
   if (left > t->lead)
     return;
-  unsigned want = scan_wants(c, t, t->seen + left);
-  t->window = window_next(c, t->window, WINDOW_BYTES);
-  t->lead = want > t->window ? want / 2 : want;
+  unsigned window = scan_window(c, t);
+  unsigned want = scan_wants(c, t, t->seen, t->seen + left);
+  t->window = want < window ? want : window;
+  t->lead = want > window ? want / 2 : want;
+  if (want > window) {
+    t->ticket = ticket_next(c->ahead);
+    t->asked -= left;
+    want += left;
+  }
   scan_fill(c, t, want);
   unsigned n = t->n - t->asked < want ? t->n - t->asked : want;
   if (n == 0)
     t->lead = left / 2;
   t->asked += n;
-  parents_plan(c, t, scan_wants(c, t, t->seen + left + n), PARENTS_AHEAD);
+  unsigned next = left + n > t->lead ? left + n - t->lead : 0;
+  parents_plan(c, t, scan_wants(c, t, t->seen + next, t->seen + left + n),
+               PARENTS_AHEAD);
   plan_add(c, t->kid + t->asked - n, n, t->ticket);
   flights_feed(c);
 }
@@ -387,6 +412,14 @@ static int came_from_before(const conn *c, const scan *t, unsigned at)
   return 0;
 }
 
+/* Whether no interior page beside the scan's one comes before it. */
+static int is_first(struct ahead *a, const scan *t)
+{
+  unsigned at;
+  const scan *up = scan_of(a, t->parent, &at);
+  return up == NULL || (up->reverse == t->reverse ? at == 0 : at + 1 == up->n);
+}
+
 /* Child `at` is asked for. */
 static void scan_step(conn *c, scan *t, unsigned at)
 {
@@ -399,6 +432,8 @@ static void scan_step(conn *c, scan *t, unsigned at)
     at = t->at + 1;
   }
   if (at == t->at + 1 || (at > t->at && came_from_before(c, t, at))) {
+    if (t->seen == 0)
+      t->whole = t->at == 0 && is_first(c->ahead, t);
     t->seen += at - t->at;
     t->at = at;
     scan_extend(c, t);
