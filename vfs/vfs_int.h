@@ -295,9 +295,13 @@ struct conn {
   int nregions;
   uint64_t recent[RECENT_PAGES]; /* ids asked for last */
   unsigned nrecent;
-  int above;             /* the last page of xFetch was an interior one */
-  int lines;             /* a scan reads what is on its pages */
-  uint64_t sampled;      /* when that was looked into, ns */
+  int above;        /* the last page of xFetch was an interior one */
+  int lines;        /* a scan reads what is on its pages: samples until that is
+                    ** looked into again; 0: it does not */
+  int rest;         /* samples until it may be taken to, if that did not pay */
+  uint64_t sampled; /* when the last sample ended, ns */
+  uint64_t each;    /* ns a page in it */
+  uint64_t bare;    /* the same without lines, when they were begun with */
   struct ahead *ahead;   /* flights.h; NULL: nothing yet */
   behind *behind;        /* behind.c; NULL: nothing yet */
   unsigned char *bounce; /* 64 KiB, aligned, made when needed */
