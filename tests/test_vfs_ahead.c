@@ -71,7 +71,7 @@ static uint64_t hash_of(const char *path, const char *vfs)
 /* ------------------------------------------------------------------- counts */
 
 /* Reads that were begun, and not waited for at once. */
-static int submitted;
+static _Atomic int submitted;
 
 void __real_os_queue_submit(os_queue *q, os_request *r, unsigned n);
 void __wrap_os_queue_submit(os_queue *q, os_request *r, unsigned n);
