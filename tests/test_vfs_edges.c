@@ -1178,7 +1178,8 @@ static void test_pages_of_the_index(void **state)
   void volatile *second = NULL;
   assert_int_equal(c->base.pMethods->xShmMap(&c->base, 1, 32768, 1, &second),
                    SQLITE_OK);
-  assert_ptr_equal((void *)(uintptr_t)c->regions[1], (void *)(uintptr_t)second);
+  assert_ptr_equal((void *)(uintptr_t)c->rest->regions[1],
+                   (void *)(uintptr_t)second);
   wal_pages(c, 4500, 4600, 1000, &set);
   assert_null(set.word);
   wal_pages(c, 4000000, 4000010, 1000, &set);

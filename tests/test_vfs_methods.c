@@ -774,6 +774,26 @@ static void test_sql_init(void **state)
   }
 }
 
+/* SQLite takes room for three handles for each connection, and three more for its
+** temporary tables. */
+static void test_memory_of_a_connection(void **state)
+{
+  (void)state;
+  const char *path = db_path("memory.db"), *vfs[] = {"unix", "pagedb"};
+  int used[2], most;
+  for (int i = 0; i < 2; i++) {
+    db_remove(path);
+    sqlite3 *db = db_open(path, vfs[i]);
+    run(db, "PRAGMA page_size=1024; CREATE TABLE t(a)");
+    assert_int_equal(
+        sqlite3_db_status(db, SQLITE_DBSTATUS_CACHE_USED, &used[i], &most, 0),
+        SQLITE_OK);
+    db_close(db);
+  }
+  assert_in_range(used[0], 2 * 1024, 8 * 1024);
+  assert_in_range(used[1], used[0], used[0] + 3 * 160);
+}
+
 /* Sets of pages, where a file has many. */
 static void test_bitmap(void **state)
 {
@@ -813,6 +833,7 @@ int main(void)
       cmocka_unit_test(test_tables),
       cmocka_unit_test(test_pragmas),
       cmocka_unit_test(test_sql_init),
+      cmocka_unit_test(test_memory_of_a_connection),
       cmocka_unit_test(test_bitmap),
   };
   sql_start();

@@ -65,22 +65,22 @@ static int read_raw(conn *c, uint8_t *buf, size_t n, uint64_t off)
 ** compared. */
 static int read_header(conn *c, uint8_t *buf, size_t n, uint64_t off)
 {
-  size_t got = c->head_bytes;
+  size_t got = c->rest->head_bytes;
   int err = PAGEDB_OK;
   if (c->no_lock && !(c->immutable && c->file->state.valid))
     err = state_check(c);
   else if (!c->fresh)
-    err = io_header(c->file, c->head, &got);
+    err = io_header(c->file, c->rest->head, &got);
   if (err != PAGEDB_OK)
     return shared_report(c->file, err, SQLITE_IOERR_READ);
   if (!c->fresh)
-    c->head_bytes = (unsigned)got;
-  got = c->head_bytes;
+    c->rest->head_bytes = (unsigned)got;
+  got = c->rest->head_bytes;
   c->fresh = 0;
   got = got > off ? got - off : 0;
   if (got > n)
     got = n;
-  memcpy(buf, c->head + off, got);
+  memcpy(buf, c->rest->head + off, got);
   unguard(c->file, buf, off, got);
   return short_read(buf, got, n);
 }

@@ -254,9 +254,24 @@ struct shared {
   char last_error[SENTENCE]; /* for pagedb_files; under lock */
 };
 
+/* What a connection keeps apart. SQLite takes three times the size of a `conn` for
+** each, since the handles of its journals get as much: with more than 280 bytes
+** dbstatus.test finds a connection too large. */
+typedef struct conn_rest {
+  state seen; /* file->state when it had that number */
+  uint64_t seen_number;
+  uint8_t head[HEADER_BYTES];
+  unsigned head_bytes;
+  char vacuum_schema[64]; /* the last schema's name while VACUUM ran */
+  int vacuum_schemas;     /* and how many there were; 0: not known */
+  int nregions;
+  volatile uint32_t **regions; /* of the wal-index: all that are mapped */
+} conn_rest;
+
 struct conn {
   sqlite3_file base;
   sqlite3_file *parent; /* locks, shared memory, control */
+  conn_rest *rest;      /* behind the parent's handle, in one piece of memory */
   const char *name;
   shared *file;
   pagedb_session *session;
@@ -269,29 +284,23 @@ struct conn {
   journal_use journal;
   int read_only; /* as granted */
   int verify;
-  int want_stamps;    /* ask for reserved bytes in new databases */
-  int need_stamps;    /* pagedb_stamp=required: no plain database is read */
-  int overwrite;      /* the file is written anew: VACUUM, a foreign backup */
-  int vacuum_schemas; /* schemas while VACUUM ran; 0: not known */
-  char vacuum_schema[64]; /* and the last one's name */
-  int asked;              /* did so */
-  int nested;             /* a PRAGMA of ours runs inside one of the user's */
-  int no_lock;            /* nolock=1 or immutable=1: no lock calls will come */
-  int shared_cache;       /* other threads may use this connection's file */
-  int other_parent;       /* its URI named the VFS below */
+  int want_stamps;  /* ask for reserved bytes in new databases */
+  int need_stamps;  /* pagedb_stamp=required: no plain database is read */
+  int overwrite;    /* the file is written anew: VACUUM, a foreign backup */
+  int asked;        /* did so */
+  int nested;       /* a PRAGMA of ours runs inside one of the user's */
+  int no_lock;      /* nolock=1 or immutable=1: no lock calls will come */
+  int shared_cache; /* other threads may use this connection's file */
+  int other_parent; /* its URI named the VFS below */
   int immutable;
-  int fresh;      /* head holds what a read of the header would give */
+  int fresh;      /* rest->head holds what a read of the header would give */
   int size_known; /* size is the file's: since SHARED was obtained, no other lock
                   ** was */
   uint64_t size;
-  state seen; /* file->state when it had that number */
-  uint64_t seen_number;
   int wal_check;  /* a WAL read lock was taken: compare at the barrier */
   int shared_wal; /* counted in file->wal_conns */
   int ckpt;       /* between CKPT_START and CKPT_DONE */
-  volatile uint32_t *shm;      /* first region of the wal-index, or NULL */
-  volatile uint32_t **regions; /* all that are mapped */
-  int nregions;
+  volatile uint32_t *shm;        /* first region of the wal-index, or NULL */
   uint64_t recent[RECENT_PAGES]; /* ids asked for last */
   unsigned nrecent;
   int above;             /* the last page of xFetch was an interior one */
@@ -300,8 +309,6 @@ struct conn {
   struct ahead *ahead;   /* flights.h; NULL: nothing yet */
   behind *behind;        /* behind.c; NULL: nothing yet */
   unsigned char *bounce; /* 64 KiB, aligned, made when needed */
-  uint8_t head[HEADER_BYTES];
-  unsigned head_bytes;
 };
 
 static inline int file_failed(const shared *s)
