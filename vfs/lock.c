@@ -539,7 +539,8 @@ void ask_for_reserve(conn *c)
   if (schema == NULL)
     return;
   sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_RESERVE_BYTES, &bytes);
-  if (bytes == 0) {
+  /* 32 may be what an empty file had when it was asked for before. */
+  if (bytes == 0 || bytes == PAGEDB_RECORD_SIZE) {
     bytes = PAGEDB_RECORD_SIZE;
     sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_RESERVE_BYTES, &bytes);
   }
