@@ -838,7 +838,7 @@ static void test_memory_of_a_connection(void **state)
     db_close(db);
   }
   assert_in_range(used[0], 2 * 1024, 8 * 1024);
-  assert_in_range(used[1], used[0], used[0] + 3 * 160);
+  assert_in_range(used[1], used[0], used[0] + 3 * 104);
 }
 
 /* Sets of pages, where a file has many. */
