@@ -523,8 +523,8 @@ static void test_truncated(void **state)
 ** it, and of two the shorter one counts. This one has taken since the clock began. */
 static void sample(conn *c, sqlite3_stmt *st, uint64_t ns)
 {
-  c->each = ns;
-  c->sampled = 0;
+  c->rest->each = ns;
+  c->rest->sampled = 0;
   c->nrecent = SAMPLE_PAGES - 1;
   while (c->nrecent < SAMPLE_PAGES)
     assert_int_equal(sqlite3_step(st), SQLITE_ROW);
@@ -547,7 +547,7 @@ static void test_lines_rule(void **state)
   while (rows++ < 200)
     assert_int_equal(sqlite3_step(st), SQLITE_ROW);
   conn *c = conn_in(db);
-  c->rest = c->lines = 0;
+  c->rest->idle = c->lines = 0;
   /* Too quick for more than a look at each page, too slow to matter. */
   sample(c, st, 299);
   assert_int_equal(c->lines, 0);
@@ -567,18 +567,18 @@ static void test_lines_rule(void **state)
   c->lines = 1;
   sample(c, st, 1000);
   assert_int_equal(c->lines, 0);
-  assert_int_equal(c->each, 300);
+  assert_int_equal(c->rest->each, 300);
   sample(c, st, 300);
   assert_int_equal(c->lines, most);
   /* It does not pay. */
   sample(c, st, 0);
   sample(c, st, 264);
   assert_int_equal(c->lines, 0);
-  assert_int_equal(c->rest, most);
+  assert_int_equal(c->rest->idle, most);
   sample(c, st, 300);
   assert_int_equal(c->lines, 0);
-  assert_int_equal(c->rest, most - 1);
-  c->rest = 0;
+  assert_int_equal(c->rest->idle, most - 1);
+  c->rest->idle = 0;
   /* Lookups meet as many interior pages as leaves, or more. */
   c->recent[0] = c->recent[1] = root;
   sample(c, st, 300);
@@ -608,7 +608,7 @@ static void test_lines(void **state)
     int64_t sum = get_int(db, sum_sql);
     conn *c = conn_in(db);
     assert_non_null(c->ahead);
-    c->lines = INT_MAX;
+    c->lines = UINT8_MAX;
     assert_int_equal(get_int(db, sum_sql), sum);
     assert_true(c->lines > 0);
     db_close(db);

@@ -611,27 +611,28 @@ static int recent_leaves(conn *c)
 */
 static void lines_sample(conn *c)
 {
-  uint64_t now = os_monotonic_ns(), last = c->each;
-  uint64_t each = (now - c->sampled) / SAMPLE_PAGES;
+  uint64_t now = os_monotonic_ns(), last = c->rest->each;
+  uint64_t each = (now - c->rest->sampled) / SAMPLE_PAGES;
   uint64_t least = each < last ? each : last;
-  c->sampled = now;
-  c->each = each;
-  if (c->rest > 0) {
-    c->rest--;
+  c->rest->sampled = now;
+  c->rest->each = each;
+  if (c->rest->idle > 0) {
+    c->rest->idle--;
   } else if (c->lines == 0) {
     if (least < LINES_NS_MIN || least > LINES_NS_MAX ||
         recent_leaves(c) < RECENT_PAGES - 1)
       return;
     c->lines = LINES_SAMPLES;
-    c->bare = least;
-  } else if (c->lines == LINES_SAMPLES - 1 && least > c->bare - c->bare / 8) {
+    c->rest->bare = least;
+  } else if (c->lines == LINES_SAMPLES - 1 &&
+             least > c->rest->bare - c->rest->bare / 8) {
     c->lines = 0;
-    c->rest = LINES_SAMPLES;
+    c->rest->idle = LINES_SAMPLES;
   } else {
     /* A range begins with interior pages. */
     c->lines = recent_leaves(c) >= RECENT_PAGES / 2 ? c->lines - 1 : 0;
     if (c->lines == 0)
-      c->each = c->bare;
+      c->rest->each = c->rest->bare;
   }
 }
 
@@ -706,8 +707,8 @@ void ahead_stop(conn *c)
   a->run_seen = 0;
   chain_forget(&a->chain);
   c->nrecent = 0;
-  c->lines = c->rest = 0;
-  c->each = 0;
+  c->lines = c->rest->idle = 0;
+  c->rest->each = 0;
 }
 
 void ahead_close(conn *c)
