@@ -7,6 +7,7 @@
 */
 #define _GNU_SOURCE
 #define SQLITE_CORE 1
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +71,7 @@ static uint64_t hash_of(const char *path, const char *vfs)
 /* ------------------------------------------------------------------- counts */
 
 /* Reads that were begun, and not waited for at once. */
-static int submitted;
+static _Atomic int submitted;
 
 void __real_os_queue_submit(os_queue *q, os_request *r, unsigned n);
 void __wrap_os_queue_submit(os_queue *q, os_request *r, unsigned n);
@@ -516,6 +517,104 @@ static void test_truncated(void **state)
   assert_true(hash_of(path, "pagedb") == wanted);
 }
 
+/* -------------------------------------------------------------- cache lines */
+
+/* Go on to the next page, with which a sample ends: `ns` a page, says the one before
+** it, and of two the shorter one counts. This one has taken since the clock began. */
+static void sample(conn *c, sqlite3_stmt *st, uint64_t ns)
+{
+  c->rest->each = ns;
+  c->rest->sampled = 0;
+  c->nrecent = SAMPLE_PAGES - 1;
+  while (c->nrecent < SAMPLE_PAGES)
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+}
+
+/* When the lines of a scan's pages are brought near. */
+static void test_lines_rule(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  sqlite3_stmt *st;
+  make(path, "pagedb", 4096, 0);
+  sqlite3 *db = db_open(path, "pagedb");
+  uint64_t root = (uint64_t)get_int(
+      db, "SELECT rootpage - 1 FROM sqlite_schema WHERE name='t'");
+  run(db, "BEGIN; %s", sum_sql);
+  assert_int_equal(sqlite3_prepare_v2(db, "SELECT v FROM t", -1, &st, NULL),
+                   SQLITE_OK);
+  int rows = 0;
+  while (rows++ < 200)
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+  conn *c = conn_in(db);
+  c->rest->idle = c->lines = 0;
+  /* Too quick for more than a look at each page, too slow to matter. */
+  sample(c, st, 299);
+  assert_int_equal(c->lines, 0);
+  sample(c, st, 50001);
+  assert_int_equal(c->lines, 0);
+  sample(c, st, 300);
+  const int most = c->lines;
+  assert_true(most > 2);
+  /* It pays: an eighth less, at least, in the first two. */
+  sample(c, st, 0);
+  assert_int_equal(c->lines, most - 1);
+  sample(c, st, 263);
+  assert_int_equal(c->lines, most - 2);
+  sample(c, st, 1000);
+  assert_int_equal(c->lines, most - 3);
+  /* Then one without. */
+  c->lines = 1;
+  sample(c, st, 1000);
+  assert_int_equal(c->lines, 0);
+  assert_int_equal(c->rest->each, 300);
+  sample(c, st, 300);
+  assert_int_equal(c->lines, most);
+  /* It does not pay. */
+  sample(c, st, 0);
+  sample(c, st, 264);
+  assert_int_equal(c->lines, 0);
+  assert_int_equal(c->rest->idle, most);
+  sample(c, st, 300);
+  assert_int_equal(c->lines, 0);
+  assert_int_equal(c->rest->idle, most - 1);
+  c->rest->idle = 0;
+  /* Lookups meet as many interior pages as leaves, or more. */
+  c->recent[0] = c->recent[1] = root;
+  sample(c, st, 300);
+  assert_int_equal(c->lines, 0);
+  c->recent[1] = c->recent[3];
+  sample(c, st, 300);
+  assert_int_equal(c->lines, most);
+  c->recent[1] = root;
+  sample(c, st, 0);
+  assert_int_equal(c->lines, most - 1);
+  c->recent[0] = c->recent[1] = c->recent[2] = root;
+  sample(c, st, 0);
+  assert_int_equal(c->lines, 0);
+  sqlite3_finalize(st);
+  db_close(db);
+}
+
+/* Pages of all sizes, with their lines brought, say what they say. */
+static void test_lines(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  for (int size = 512; size <= 65536; size *= 2) {
+    make(path, "pagedb", size, 1);
+    sqlite3 *db = db_open(path, "pagedb");
+    run(db, "BEGIN");
+    int64_t sum = get_int(db, sum_sql);
+    conn *c = conn_in(db);
+    assert_non_null(c->ahead);
+    c->lines = UINT8_MAX;
+    assert_int_equal(get_int(db, sum_sql), sum);
+    assert_true(c->lines > 0);
+    db_close(db);
+  }
+}
+
 /* ------------------------------------------------------------------- damage */
 
 /* The page that holds a row. */
@@ -722,6 +821,7 @@ int main(void)
 #endif
       cmocka_unit_test(test_truncated),    cmocka_unit_test(test_damage),
       cmocka_unit_test(test_nonsense),     cmocka_unit_test(test_threads),
+      cmocka_unit_test(test_lines_rule),   cmocka_unit_test(test_lines),
   };
   return cmocka_run_group_tests(tests, setup, NULL);
 }

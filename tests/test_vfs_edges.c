@@ -1178,7 +1178,8 @@ static void test_pages_of_the_index(void **state)
   void volatile *second = NULL;
   assert_int_equal(c->base.pMethods->xShmMap(&c->base, 1, 32768, 1, &second),
                    SQLITE_OK);
-  assert_ptr_equal((void *)(uintptr_t)c->regions[1], (void *)(uintptr_t)second);
+  assert_ptr_equal((void *)(uintptr_t)c->rest->regions[1],
+                   (void *)(uintptr_t)second);
   wal_pages(c, 4500, 4600, 1000, &set);
   assert_null(set.word);
   wal_pages(c, 4000000, 4000010, 1000, &set);
@@ -1413,11 +1414,11 @@ static void test_required(void **state)
   sqlite3_int64 limit = (sqlite3_int64)1 << 40;
   control(c, SQLITE_FCNTL_MMAP_SIZE, &limit);
   assert_int_equal(lock_to(c, SQLITE_LOCK_SHARED), SQLITE_OK);
-  c->need_stamps = "a test";
+  c->rest->need_stamps = "a test";
   assert_int_equal(c->base.pMethods->xFetch(&c->base, SIZE, SIZE, &page),
                    SQLITE_OK);
   assert_null(page);
-  c->need_stamps = NULL;
+  c->rest->need_stamps = NULL;
   assert_int_equal(c->base.pMethods->xFetch(&c->base, SIZE, SIZE, &page),
                    SQLITE_OK);
   assert_non_null(page);

@@ -761,6 +761,53 @@ static void test_pragmas(void **state)
   assert_whole(path, 1);
 }
 
+static int columns_of(sqlite3 *db, const char *sql)
+{
+  sqlite3_stmt *st = NULL;
+  assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+  int n = sqlite3_column_count(st);
+  sqlite3_step(st);
+  assert_int_equal(sqlite3_finalize(st), SQLITE_OK);
+  return n;
+}
+
+/* For an empty file, looked at before or not, a size for pages is SQLite's own
+** matter; the file is born stamped all the same, or becomes so. */
+static void test_page_size_of_a_new_file(void **state)
+{
+  (void)state;
+  const char *path = db_path("new-size.db");
+  static const struct {
+    const char *before, *other, *after;
+  } ways[] = {
+      {"", NULL, "CREATE TABLE t(a)"},
+      {"SELECT * FROM sqlite_master", NULL, "CREATE TABLE t(a)"},
+      {"SELECT * FROM sqlite_master", NULL, "VACUUM; CREATE TABLE t(a)"},
+      {"", NULL, "VACUUM; CREATE TABLE t(a)"},
+      /* Meanwhile somebody makes a plain database of it. */
+      {"", "CREATE TABLE u(a)", "VACUUM; CREATE TABLE t(a)"},
+      {"SELECT * FROM sqlite_master", "CREATE TABLE u(a)", "VACUUM"},
+      {"SELECT * FROM sqlite_master", "CREATE TABLE u(a)",
+       "SELECT * FROM sqlite_master; VACUUM"},
+  };
+  for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+    db_remove(path);
+    sqlite3 *db = db_open(path, "pagedb");
+    run(db, "%s", ways[i].before);
+    assert_int_equal(columns_of(db, "PRAGMA page_size=7"), 0);
+    assert_int_equal(columns_of(db, "PRAGMA page_size=8192"), 0);
+    if (ways[i].other != NULL) {
+      sqlite3 *other = db_open(path, "unix");
+      run(other, "%s", ways[i].other);
+      db_close(other);
+    }
+    run(db, "%s", ways[i].after);
+    assert_int_equal(get_int(db, "PRAGMA page_size"), 8192);
+    db_close(db);
+    assert_whole(path, 1);
+  }
+}
+
 /* Who links page-db and has no automatic entry point gets the functions, and
 ** SQLite's limit for xFetch, for this connection. */
 static void test_sql_init(void **state)
@@ -777,6 +824,26 @@ static void test_sql_init(void **state)
                         PAGEDB_VERSION);
     db_close(db);
   }
+}
+
+/* SQLite takes room for three handles for each connection, and three more for its
+** temporary tables. */
+static void test_memory_of_a_connection(void **state)
+{
+  (void)state;
+  const char *path = db_path("memory.db"), *vfs[] = {"unix", "pagedb"};
+  int used[2], most;
+  for (int i = 0; i < 2; i++) {
+    db_remove(path);
+    sqlite3 *db = db_open(path, vfs[i]);
+    run(db, "PRAGMA page_size=1024; CREATE TABLE t(a)");
+    assert_int_equal(
+        sqlite3_db_status(db, SQLITE_DBSTATUS_CACHE_USED, &used[i], &most, 0),
+        SQLITE_OK);
+    db_close(db);
+  }
+  assert_in_range(used[0], 2 * 1024, 8 * 1024);
+  assert_in_range(used[1], used[0], used[0] + 3 * 104);
 }
 
 /* Sets of pages, where a file has many. */
@@ -817,7 +884,9 @@ int main(void)
       cmocka_unit_test(test_read_only_first),
       cmocka_unit_test(test_tables),
       cmocka_unit_test(test_pragmas),
+      cmocka_unit_test(test_page_size_of_a_new_file),
       cmocka_unit_test(test_sql_init),
+      cmocka_unit_test(test_memory_of_a_connection),
       cmocka_unit_test(test_bitmap),
   };
   sql_start();

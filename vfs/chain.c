@@ -59,7 +59,7 @@ static unsigned pages_of(const conn *c, uint32_t bytes)
 static uint32_t usable_bytes(const conn *c)
 {
   uint32_t reserve =
-      c->head_bytes > HEADER_RESERVE ? c->head[HEADER_RESERVE] : 0;
+      c->rest->head_bytes > HEADER_RESERVE ? c->rest->head[HEADER_RESERVE] : 0;
   return atomic_load(&c->file->page_size) - reserve;
 }
 

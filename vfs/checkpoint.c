@@ -46,8 +46,8 @@ enum {
 static const volatile uint32_t *region_at(conn *c, uint32_t region)
 {
   volatile void *at = NULL;
-  if ((int)region < c->nregions && c->regions[region] != NULL)
-    return c->regions[region];
+  if ((int)region < c->rest->nregions && c->rest->regions[region] != NULL)
+    return c->rest->regions[region];
   int rc = x_shm_map(&c->base, (int)region, INDEX_REGION, 0, &at);
   return rc == SQLITE_OK || rc == SQLITE_READONLY ? at : NULL;
 }

@@ -139,6 +139,10 @@ static int pragma_unstamp(conn *c, char **arg)
 ** and a VACUUM right after it would not convert the file. So it is carried out
 ** here, by SQLite, and the wish renewed. Below another VFS we cannot tell which
 ** schema we are, and no wish was made.
+**
+** In a file that is empty, or that nobody has read yet, SQLite keeps the bytes that
+** it gave, or the next lock asks for them: SQLite does it alone, and the statement has
+** no column, as without us.
 */
 static int pragma_page_size(conn *c, char **arg)
 {
@@ -147,6 +151,10 @@ static int pragma_page_size(conn *c, char **arg)
       *c->db == NULL || atomic_load(&c->file->stamped) ||
       (schema = conn_schema(c)) == NULL)
     return SQLITE_NOTFOUND;
+  if (atomic_load(&c->file->page_size) == 0 && !c->no_lock) {
+    c->asked = 0;
+    return SQLITE_NOTFOUND;
+  }
   char *sql = sqlite3_mprintf("PRAGMA \"%w\".page_size=%Q", schema, arg[2]);
   if (sql == NULL)
     return SQLITE_NOMEM;

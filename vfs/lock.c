@@ -218,7 +218,7 @@ void state_grew(shared *s, const uint8_t *version, uint64_t end)
 static int state_renew(shared *s, const conn *c, uint64_t bytes)
 {
   header h;
-  header_parse(c->head, c->head_bytes, &h);
+  header_parse(c->rest->head, c->rest->head_bytes, &h);
   state_changes(s);
   shared_invalidate(s);
   s->state.valid = 0;
@@ -228,15 +228,16 @@ static int state_renew(shared *s, const conn *c, uint64_t bytes)
   s->state.valid = 1;
   s->state.wal_valid = 0;
   s->state.bytes = bytes;
-  memcpy(s->state.version, c->head + HEADER_CHANGE_COUNTER, VERSION_BYTES);
+  memcpy(s->state.version, c->rest->head + HEADER_CHANGE_COUNTER,
+         VERSION_BYTES);
   return PAGEDB_OK;
 }
 
 static int is_state(const state *t, const conn *c, uint64_t bytes)
 {
   return t->valid && t->bytes == bytes &&
-         memcmp(t->version, c->head + HEADER_CHANGE_COUNTER, VERSION_BYTES) ==
-             0;
+         memcmp(t->version, c->rest->head + HEADER_CHANGE_COUNTER,
+                VERSION_BYTES) == 0;
 }
 
 /*
@@ -249,15 +250,15 @@ static int state_compare(conn *c, uint64_t bytes)
 {
   shared *s = c->file;
   int err = PAGEDB_OK;
-  if (atomic_load(&s->state_number) == c->seen_number &&
-      is_state(&c->seen, c, bytes))
+  if (atomic_load(&s->state_number) == c->rest->seen_number &&
+      is_state(&c->rest->seen, c, bytes))
     return PAGEDB_OK;
   pthread_mutex_lock(&s->lock);
   if (!s->state.valid ||
       (!is_state(&s->state, c, bytes) && RULE_IS_ON(RULE_COMPARE)))
     err = state_renew(s, c, bytes);
-  c->seen = s->state;
-  c->seen_number = atomic_load(&s->state_number);
+  c->rest->seen = s->state;
+  c->rest->seen_number = atomic_load(&s->state_number);
   pthread_mutex_unlock(&s->lock);
   return err;
 }
@@ -267,8 +268,8 @@ int state_check(conn *c)
   shared *s = c->file;
   uint64_t bytes = 0;
   size_t got = 0;
-  int err = io_header(s, c->head, &got);
-  c->head_bytes = (unsigned)got;
+  int err = io_header(s, c->rest->head, &got);
+  c->rest->head_bytes = (unsigned)got;
   if (err == PAGEDB_OK)
     err = io_size(s, &bytes);
   if (err != PAGEDB_OK)
@@ -366,17 +367,17 @@ static void region_note(conn *c, int region, volatile uint32_t *at)
 {
   if (region == 0)
     c->shm = at;
-  if (region >= c->nregions) {
+  if (region >= c->rest->nregions) {
     size_t room = (size_t)region + 16;
-    volatile uint32_t **more = realloc(c->regions, room * sizeof *more);
+    volatile uint32_t **more = realloc(c->rest->regions, room * sizeof *more);
     if (more == NULL)
       return;
-    for (size_t i = (size_t)c->nregions; i < room; i++)
+    for (size_t i = (size_t)c->rest->nregions; i < room; i++)
       more[i] = NULL;
-    c->regions = more;
-    c->nregions = (int)room;
+    c->rest->regions = more;
+    c->rest->nregions = (int)room;
   }
-  c->regions[region] = at;
+  c->rest->regions[region] = at;
 }
 
 /* In a forked child what is given back is the parent VFS's business alone: our
@@ -496,9 +497,9 @@ int x_shm_unmap(sqlite3_file *f, int delete_it)
     ahead_stop(c);
   }
   c->shm = NULL;
-  free((void *)c->regions);
-  c->regions = NULL;
-  c->nregions = 0;
+  free((void *)c->rest->regions);
+  c->rest->regions = NULL;
+  c->rest->nregions = 0;
   if (ours)
     continuity(c);
   return c->parent->pMethods->xShmUnmap(c->parent, delete_it);
@@ -538,7 +539,8 @@ void ask_for_reserve(conn *c)
   if (schema == NULL)
     return;
   sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_RESERVE_BYTES, &bytes);
-  if (bytes == 0) {
+  /* 32 may be what an empty file had when it was asked for before. */
+  if (bytes == 0 || bytes == PAGEDB_RECORD_SIZE) {
     bytes = PAGEDB_RECORD_SIZE;
     sqlite3_file_control(*c->db, schema, SQLITE_FCNTL_RESERVE_BYTES, &bytes);
   }

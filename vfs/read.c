@@ -65,22 +65,22 @@ static int read_raw(conn *c, uint8_t *buf, size_t n, uint64_t off)
 ** compared. */
 static int read_header(conn *c, uint8_t *buf, size_t n, uint64_t off)
 {
-  size_t got = c->head_bytes;
+  size_t got = c->rest->head_bytes;
   int err = PAGEDB_OK;
   if (c->no_lock && !(c->immutable && c->file->state.valid))
     err = state_check(c);
   else if (!c->fresh)
-    err = io_header(c->file, c->head, &got);
+    err = io_header(c->file, c->rest->head, &got);
   if (err != PAGEDB_OK)
     return shared_report(c->file, err, SQLITE_IOERR_READ);
   if (!c->fresh)
-    c->head_bytes = (unsigned)got;
-  got = c->head_bytes;
+    c->rest->head_bytes = (unsigned)got;
+  got = c->rest->head_bytes;
   c->fresh = 0;
   got = got > off ? got - off : 0;
   if (got > n)
     got = n;
-  memcpy(buf, c->head + off, got);
+  memcpy(buf, c->rest->head + off, got);
   unguard(c->file, buf, off, got);
   return short_read(buf, got, n);
 }
@@ -202,7 +202,7 @@ static int plain_page_1(const conn *c, uint64_t id)
 static inline int refuses_plain(const conn *c)
 {
   const shared *s = c->file;
-  return c->need_stamps != NULL && atomic_load(&s->page_size) != 0 &&
+  return c->rest->need_stamps != NULL && atomic_load(&s->page_size) != 0 &&
          !atomic_load(&s->stamped) && atomic_load(&s->writer) != c;
 }
 
@@ -220,7 +220,7 @@ int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
   if (refuses_plain(c))
     return shared_refuse(
         s, SQLITE_CANTOPEN, "`pagedb convert` makes it a stamped database",
-        "is plain, and stamps were required (%s)", c->need_stamps);
+        "is plain, and stamps were required (%s)", c->rest->need_stamps);
   if (size == 0 || n <= 0 || from / size != (from + (uint64_t)n - 1) / size)
     return read_raw(c, buf, (size_t)n, from);
   if (plain_page_1(c, from / size)) {

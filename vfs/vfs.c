@@ -72,9 +72,10 @@ static int x_close(sqlite3_file *f)
   if (c->other_parent)
     atomic_fetch_sub(&pagedb_globals.other_parents, 1);
   int rc = c->parent->pMethods->xClose(c->parent);
+  free((void *)c->rest->regions);
   free(c->parent);
-  free((void *)c->regions);
   c->parent = NULL;
+  c->rest = NULL;
   f->pMethods = NULL;
   return rc;
 }
@@ -149,8 +150,8 @@ static int read_stamps(conn *c, const char *name)
   if (v == NULL || sqlite3_stricmp(v, "on") == 0)
     return SQLITE_OK;
   if (sqlite3_stricmp(v, "required") == 0)
-    c->need_stamps = v == env ? "PAGEDB_STAMP=required in the environment"
-                              : "the URI parameter pagedb_stamp=required";
+    c->rest->need_stamps = v == env ? "PAGEDB_STAMP=required in the environment"
+                                    : "the URI parameter pagedb_stamp=required";
   else if (sqlite3_stricmp(v, "off") == 0)
     c->want_stamps = 0;
   else
@@ -210,9 +211,11 @@ static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
     return rc;
   c->name = name;
   c->other_parent = parent != vfs->pAppData;
-  c->parent = calloc(1, (size_t)parent->szOsFile);
+  size_t at = ((size_t)parent->szOsFile + 7) / 8 * 8;
+  c->parent = calloc(1, at + sizeof *c->rest);
   if (c->parent == NULL)
     return SQLITE_NOMEM;
+  c->rest = (conn_rest *)((char *)c->parent + at);
   rc = capture_open(parent, name, c->parent, flags, &granted, &fd);
   int opened = rc == SQLITE_OK;
   if (rc == SQLITE_OK)
@@ -222,6 +225,7 @@ static int open_database(sqlite3_vfs *vfs, const char *name, conn *c, int flags,
       c->parent->pMethods->xClose(c->parent);
     free(c->parent);
     c->parent = NULL;
+    c->rest = NULL;
     return rc;
   }
   c->read_only = (granted & SQLITE_OPEN_READWRITE) == 0;

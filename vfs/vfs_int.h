@@ -253,55 +253,67 @@ struct shared {
   char last_error[SENTENCE]; /* for pagedb_files; under lock */
 };
 
+/* What a connection keeps apart, and yes and no in bytes. SQLite takes three times
+** the size of a `conn` for each, since the handles of its journals get as much;
+** with more than 220 bytes dbstatus.test finds a connection too large. */
+typedef struct conn_rest {
+  state seen; /* file->state when it had that number */
+  uint64_t seen_number;
+  uint8_t head[HEADER_BYTES];
+  unsigned head_bytes;
+  char vacuum_schema[64]; /* the last schema's name while VACUUM ran */
+  int vacuum_schemas;     /* and how many there were; 0: not known */
+  int nregions;
+  volatile uint32_t **regions; /* of the wal-index: all that are mapped */
+  /* Who says that no plain database is read; NULL: nobody. */
+  const char *need_stamps;
+  int idle; /* samples until conn.lines may be set, if that did not pay */
+  uint64_t sampled; /* when the last sample ended, ns */
+  uint64_t each;    /* ns a page in it */
+  uint64_t bare;    /* the same without lines, when they were begun with */
+} conn_rest;
+
 struct conn {
   sqlite3_file base;
   sqlite3_file *parent; /* locks, shared memory, control */
+  conn_rest *rest;      /* behind the parent's handle, in one piece of memory */
   const char *name;
   shared *file;
   pagedb_session *session;
   conn *next;
   sqlite3 **db; /* from SQLITE_FCNTL_PDB; NULL: unknown */
   sqlite3_int64 mmap_limit;
-  int fetched;  /* pages that SQLite has by xFetch */
-  int lock;     /* SQLITE_LOCK_* that we hold */
-  int reserved; /* RESERVED was taken, or there was a join, since NONE */
+  int fetched; /* pages that SQLite has by xFetch */
+  int lock;    /* SQLITE_LOCK_* that we hold */
   journal_use journal;
-  int read_only; /* as granted */
   int verify;
-  int want_stamps; /* ask for reserved bytes in new databases */
-  /* Who says that no plain database is read; NULL: nobody. */
-  const char *need_stamps;
-  int overwrite;      /* the file is written anew: VACUUM, a foreign backup */
-  int vacuum_schemas; /* schemas while VACUUM ran; 0: not known */
-  char vacuum_schema[64]; /* and the last one's name */
-  int asked;              /* did so */
-  int nested;             /* a PRAGMA of ours runs inside one of the user's */
-  int no_lock;            /* nolock=1 or immutable=1: no lock calls will come */
-  int shared_cache;       /* other threads may use this connection's file */
-  int other_parent;       /* its URI named the VFS below */
-  int immutable;
-  int fresh;      /* head holds what a read of the header would give */
-  int size_known; /* size is the file's: since SHARED was obtained, no other lock
-                  ** was */
+  uint8_t reserved;    /* RESERVED was taken, or there was a join, since NONE */
+  uint8_t read_only;   /* as granted */
+  uint8_t want_stamps; /* ask for reserved bytes in new databases */
+  uint8_t overwrite;   /* the file is written anew: VACUUM, a foreign backup */
+  uint8_t asked;       /* did so */
+  uint8_t nested;      /* a PRAGMA of ours runs inside one of the user's */
+  uint8_t no_lock;     /* nolock=1 or immutable=1: no lock calls will come */
+  uint8_t shared_cache; /* other threads may use this connection's file */
+  uint8_t other_parent; /* its URI named the VFS below */
+  uint8_t immutable;
+  uint8_t fresh; /* rest->head holds what a read of the header would give */
+  uint8_t size_known; /* size is the file's: since SHARED was obtained, no other
+                      ** lock was */
+  uint8_t wal_check;  /* a WAL read lock was taken: compare at the barrier */
+  uint8_t shared_wal; /* counted in file->wal_conns */
+  uint8_t ckpt;       /* between CKPT_START and CKPT_DONE */
   uint64_t size;
-  state seen; /* file->state when it had that number */
-  uint64_t seen_number;
-  int wal_check;  /* a WAL read lock was taken: compare at the barrier */
-  int shared_wal; /* counted in file->wal_conns */
-  int ckpt;       /* between CKPT_START and CKPT_DONE */
-  volatile uint32_t *shm;      /* first region of the wal-index, or NULL */
-  volatile uint32_t **regions; /* all that are mapped */
-  int nregions;
+  volatile uint32_t *shm;        /* first region of the wal-index, or NULL */
   uint64_t recent[RECENT_PAGES]; /* ids asked for last */
   unsigned nrecent;
-  int above;             /* the last page of xFetch was an interior one */
-  int lines;             /* a scan reads what is on its pages */
-  uint64_t sampled;      /* when that was looked into, ns */
+  uint8_t above; /* the last page of xFetch was an interior one */
+  uint8_t
+      lines; /* a scan reads what is on its pages: samples until that is looked
+                 ** into again; 0: it does not */
   struct ahead *ahead;   /* flights.h; NULL: nothing yet */
   behind *behind;        /* behind.c; NULL: nothing yet */
   unsigned char *bounce; /* 64 KiB, aligned, made when needed */
-  uint8_t head[HEADER_BYTES];
-  unsigned head_bytes;
 };
 
 static inline int file_failed(const shared *s)

@@ -76,9 +76,9 @@ static int count_schemas(const conn *c, char *last, size_t n)
 /* VACUUM has a schema of its own attached until it is done. */
 static int vacuum_goes_on(const conn *c)
 {
-  char last[sizeof c->vacuum_schema];
-  return count_schemas(c, last, sizeof last) == c->vacuum_schemas &&
-         strcmp(last, c->vacuum_schema) == 0;
+  char last[sizeof c->rest->vacuum_schema];
+  return count_schemas(c, last, sizeof last) == c->rest->vacuum_schemas &&
+         strcmp(last, c->rest->vacuum_schema) == 0;
 }
 
 static void txn_end(shared *s)
@@ -167,8 +167,8 @@ void txn_vacuum(conn *c)
 {
   /* It has not written yet. */
   end_what_is_over(c);
-  c->vacuum_schemas =
-      count_schemas(c, c->vacuum_schema, sizeof c->vacuum_schema);
+  c->rest->vacuum_schemas =
+      count_schemas(c, c->rest->vacuum_schema, sizeof c->rest->vacuum_schema);
   txn_overwrite(c);
 }
 
