@@ -98,6 +98,11 @@ int os_truncate(os_file *f, uint64_t bytes);
 ** reported. */
 int os_preallocate(os_file *f, uint64_t off, uint64_t len);
 
+/* Bytes [off, off+len) were written through the system's cache: the disk may begin
+** with them. A hint. Waits for nothing that it can help, promises nothing, and keeps
+** no error from os_datasync. */
+void os_write_back(os_file *f, uint64_t off, uint64_t len);
+
 /* Make all finished writes of this file, and its length, durable: fdatasync,
 ** F_FULLFSYNC, FlushFileBuffers. Error: PAGEDB_ESYNC. */
 int os_datasync(os_file *f);

@@ -33,6 +33,8 @@ POINTS = int(os.environ.get("BLOCKDEV_POINTS", "40"))
 SEED = int(os.environ.get("PAGEDB_SEED", str(time.time_ns() % 10**9)))
 SIZE = {"ext4": 64 << 20, "xfs": 320 << 20}
 COMMITS = 30
+# With 3000 a commit is of some MiB, which the disk is told to begin with (vfs/pages.c).
+ROWS = int(os.environ.get("BLOCKDEV_ROWS", "150"))
 SECTOR = 512
 FLUSH, FUA, DISCARD = 1, 2, 4
 
@@ -186,8 +188,8 @@ def create(name, journal):
     db.executescript(
         "BEGIN; CREATE TABLE state(n); INSERT INTO state VALUES(0);"
         "CREATE TABLE t(a INTEGER PRIMARY KEY, v, pad); CREATE INDEX i ON t(v, pad);"
-        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<150)"
-        "INSERT INTO t SELECT x, 0, hex(zeroblob(150)) FROM c; COMMIT;"
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<%d)"
+        "INSERT INTO t SELECT x, 0, hex(zeroblob(150)) FROM c; COMMIT;" % ROWS
     )
     return db
 

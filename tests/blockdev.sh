@@ -2,7 +2,8 @@
 # Power cuts and failing disks under a real file system: ext4 and xfs on a block
 # device whose writes and flushes are recorded, or fail (tests/blockdev.py).
 # blockdev.sh BUILD; BLOCKDEV_POINTS (40) images per file system and journal mode,
-# PAGEDB_SEED=n repeats a run's choices. Exit code 3: it cannot run here, and why.
+# BLOCKDEV_ROWS (150) rows that each commit changes, PAGEDB_SEED=n repeats a run's
+# choices. Exit code 3: it cannot run here, and why.
 set -u
 build=$(cd "${1:-build}" && pwd)
 missing=

@@ -527,6 +527,17 @@ int fdatasync(int fd)
   return plan.fail != 0 ? -1 : (int)syscall(SYS_fdatasync, fd);
 }
 
+static unsigned begun_with; /* flags of the last one */
+
+int sync_file_range(int fd, off_t off, off_t len, unsigned flags)
+{
+  begun_with = flags;
+  errno = plan.fail;
+  return plan.fail != 0
+             ? -1
+             : (int)syscall(SYS_sync_file_range, fd, off, len, flags);
+}
+
 int fallocate(int fd, int mode, off_t off, off_t len)
 {
   errno = plan.fail;
@@ -610,6 +621,36 @@ static void test_failures(void **state)
   ok(read);
   assert_int_equal(done, 0);
   expect(os_sync_parent_dir("build/no/such/folder/x"), PAGEDB_ESYNC);
+  os_close(f);
+  remove(path);
+}
+
+/* A hint: nothing comes of its failure. One that waits would be told of errors of
+** write-back, and the sync then not. */
+static void test_write_back(void **state)
+{
+  (void)state;
+  const char *path = temp_path();
+  os_file *f = make(path, 0);
+  static unsigned char out[300000], in[sizeof out];
+  uint64_t seed = 5;
+  size_t done;
+  random_bytes(&seed, out, sizeof out);
+  os_iov w = {out, sizeof out}, r = {in, sizeof in};
+  ok(os_writev(f, &w, 1, 4096));
+  os_write_back(f, 4096, sizeof out);
+  assert_int_equal(begun_with, SYNC_FILE_RANGE_WRITE);
+  plan.fail = EIO;
+  os_write_back(f, 0, 4096 + sizeof out);
+  plan.fail = 0;
+  begun_with = 0;
+  os_write_back(f, UINT64_MAX - 5, 5);
+  os_write_back(f, 4096, UINT64_MAX - 5);
+  assert_int_equal(begun_with, 0);
+  ok(os_datasync(f));
+  ok(os_readv(f, &r, 1, 4096, &done));
+  assert_int_equal(done, sizeof out);
+  assert_memory_equal(in, out, sizeof out);
   os_close(f);
   remove(path);
 }
@@ -899,6 +940,7 @@ int main(void)
 #ifdef __linux__
       cmocka_unit_test(test_partial),
       cmocka_unit_test(test_failures),
+      cmocka_unit_test(test_write_back),
       cmocka_unit_test(test_permission),
       cmocka_unit_test(test_direct),
       cmocka_unit_test(test_direct_refused),

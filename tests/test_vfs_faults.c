@@ -354,8 +354,7 @@ static const scenario scenarios[] = {
              ROWS(30, 33)}},
 };
 
-/* With real files only: a scan that is read ahead of, and writes that threads
-** carry out. */
+/* With real files only: a scan that is read ahead of, and writes of many pages. */
 static const scenario large = {
     .name = "large",
     .start = TABLE ROWS(1, 900),

@@ -4,16 +4,17 @@
 **
 ** WHEN. In rollback mode, once some MiB of pages came in the file's order: a table
 ** that grows, or SQLite's cache as it is written at the commit. Those are seldom
-** changed again, and without this the disk would stand still until the join, which
+** changed again, and without this the disk would stand still until the sync, which
 ** then waits for all of them. Pages that come in any order are mostly changed
 ** again before the join, and wait for it. So does a transaction that does not
 ** know yet whether its pages get stamps (s->unsure): they would go out twice.
 **
 ** HOW. A thread that lives for one flush of the pool, with a session of its own.
 ** The pool claims each page, writes copies, and keeps one that is changed meanwhile
-** dirty (core/pool_flush.c). It writes by pwritev like all others (deep.c): a
-** killed process keeps its locks until that has returned. Not in parent mode,
-** whose file is for one thread.
+** dirty (core/pool_flush.c). It writes by pwritev like all others (io.c): a
+** killed process keeps its locks until that has returned. The disk begins with what
+** comes in the file's order (pages.c). Not in parent mode, whose file is for one
+** thread.
 **
 ** UNTIL. It runs only while its connection is s->writer, under EXCLUSIVE, and
 ** nothing that it looks at changes meanwhile. Who decides anew how pages go out,

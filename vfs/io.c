@@ -1,19 +1,29 @@
 /*
 ** io.c - bytes of a database file.
 **
-** Two ways. Through descriptors of our own (handle.c): page 1 and every page
-** that begins in the file's first 4 KiB through the buffered one, all others
-** direct, where Direct I/O is in use and the page size fits the device. SQLite
-** reads 16 bytes of page 1 at each transaction's start, in every process: a
-** direct write of it would throw it out of the system's cache each time. The few
-** pages of a small commit, and those of a checkpoint, are written through the
-** buffered descriptor, too (deep.c, checkpoint.c). Or through the parent's xRead,
-** xWrite, xSync (parent mode), when the descriptor could not be learnt.
+** Two ways. Through descriptors of our own (handle.c). Or through the parent's
+** xRead, xWrite, xSync (parent mode), when the descriptor could not be learnt.
+**
+** Reads are direct, where Direct I/O is in use and the page size fits the device;
+** but for page 1 and every page that begins in the file's first 4 KiB: SQLite reads
+** 16 bytes of page 1 at each transaction's start, in every process.
+**
+** Writes go through the system's cache, and the sync that follows writes it all at
+** once. A direct write waits for the disk: one after the other takes several times
+** as long as stock SQLite, and threads that make many at a time are slower than the
+** system, which has as many under way as the disk takes (medians of 9 with 8
+** threads and by the cache, on a busy machine, against stock: an update of 20 % of
+** 27 MB 1.20 and 0.99, of 250 MB 1.25 and 0.87). io_uring is not for a database:
+** what a killed process had submitted can reach the file after its locks are gone,
+** when another one has begun to play back the journal. Here a write is done when
+** its call returns: whoever has the lock next sees it, in the cache or, if he
+** reads directly, because the system writes it to the disk before it reads.
 **
 ** Durability: one fdatasync, always of the same descriptor, because an error
 ** of write-back is reported once per open file. Once it failed, the file is
 ** failed until it is closed (s->fate): the system may have marked the lost
-** pages clean, and a second sync would say OK.
+** pages clean, and a second sync would say OK. What io_write_back begins before
+** is no sync, and its errors are the sync's.
 **
 ** Every byte that the process writes to the file goes through here, and what it
 ** changed is counted (file_changed): so read-ahead knows that a page which it read
@@ -211,16 +221,15 @@ int io_read_page(shared *s, uint64_t id, void *buf, size_t *got)
   return io_read_pages(s, &iov, 1, id * iov.len, got);
 }
 
-/* Through the descriptor f, or the parent. */
-static int write_pages(shared *s, os_file *f, os_iov *iov, int n, uint64_t off)
+int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off)
 {
   int err = PAGEDB_OK;
-  if (f != NULL) {
+  if (s->through == NULL) {
     uint64_t start = began();
     uint64_t bytes = 0;
     for (int i = 0; i < n; i++)
       bytes += iov[i].len; /* before the call, which may modify the vector */
-    err = os_writev(f, iov, n, off);
+    err = os_writev(handle_os(atomic_load(&s->buffered)), iov, n, off);
     ended(TIMED_WRITE, start);
     file_changed(s, off, bytes);
     atomic_fetch_add(&pagedb_globals.count.write_calls, 1);
@@ -233,16 +242,10 @@ static int write_pages(shared *s, os_file *f, os_iov *iov, int n, uint64_t off)
   return err;
 }
 
-int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off)
+void io_write_back(shared *s, uint64_t off, uint64_t n)
 {
-  os_file *f = s->through != NULL ? NULL : file_for(s, iov[0].len, off);
-  return write_pages(s, f, iov, n, off);
-}
-
-int io_write_cached(shared *s, os_iov *iov, int n, uint64_t off)
-{
-  os_file *f = s->through != NULL ? NULL : handle_os(atomic_load(&s->buffered));
-  return write_pages(s, f, iov, n, off);
+  if (s->through == NULL)
+    os_write_back(handle_os(atomic_load(&s->buffered)), off, n);
 }
 
 /* Not timed: each transaction begins with it, the clock takes half as long as the

@@ -193,84 +193,60 @@ static void note_raw(shared *s, uint64_t first, uint32_t count)
   pthread_mutex_unlock(&s->bits_lock);
 }
 
-enum { PIECE_BYTES = 256 << 10 };
-
-/* The pages of a call, and the writes that they make. */
-typedef struct outgoing {
-  unsigned pages, pieces;
+static int run_out(shared *s, uint32_t size, pagedb_run *r)
+{
   os_iov iov[PAGEDB_RUN_MAX];
-  piece piece[PAGEDB_RUN_MAX];
-} outgoing;
-
-static void add_piece(outgoing *g, uint32_t n, uint64_t off)
-{
-  g->piece[g->pieces++] =
-      (piece){.iov = &g->iov[g->pages], .n = (int)n, .off = off};
-  g->pages += n;
-}
-
-/* The first 4 KiB go through the system's cache, the rest need not. A long run
-** is written in parts, several of them at the same time. */
-static void run_out(struct pages *p, const pagedb_run *r, outgoing *g)
-{
-  shared *s = p->file;
-  uint32_t size = p->base.page_size, head = 0, most = PIECE_BYTES / size;
   out_mode out = (out_mode)atomic_load(&s->out);
   if (out == OUT_RAW)
     note_raw(s, r->first, r->count);
   for (uint32_t i = 0; i < r->count; i++) {
     page_out(s, size, r->first + i, r->pages[i], s->txn.lsn, out);
-    g->iov[g->pages + i] = (os_iov){r->pages[i], size};
+    iov[i] = (os_iov){r->pages[i], size};
   }
-  while (head < r->count && (r->first + head) * size < 4096)
-    head++;
-  if (head > 0)
-    add_piece(g, head, r->first * size);
-  for (uint32_t at = head, n; at < r->count; at += n) {
-    n = r->count - at < most ? r->count - at : most;
-    add_piece(g, n, (r->first + at) * size);
-  }
-  atomic_fetch_add(&pagedb_globals.count.page_writes, r->count);
-}
-
-/* Each run's outcome: that of the first of its pieces that failed. */
-static void run_settle(pagedb_run *r, const piece **p)
-{
-  uint32_t done = 0;
-  r->err = PAGEDB_OK;
-  for (; done < r->count; ++*p) {
-    done += (uint32_t)(*p)->n;
-    if (r->err == PAGEDB_OK)
-      r->err = (*p)->err;
-  }
+  r->err = io_write_pages(s, iov, (int)r->count, r->first * size);
+  if (r->err != PAGEDB_OK)
+    pagedb_fault_set(r->err, pagedb_last_fault()->sys, s->path, r->first, 0, 0,
+                     pagedb_last_fault()->what);
   for (uint32_t i = 0; r->errs != NULL && i < r->count; i++)
     r->errs[i] = r->err;
+  atomic_fetch_add(&pagedb_globals.count.page_writes, r->count);
+  return r->err;
 }
 
-/* As many runs from the first on as there is room for; their number. */
-static unsigned runs_out(struct pages *p, pagedb_run *runs, unsigned n,
-                         pagedb_fault *first)
+/*
+** What the sync after the join will wait for is begun now, where the disk has much
+** to do with few requests. Scattered pages are left to the sync: Linux lets it have
+** many requests under way, and what is only begun few (medians of 3, 250 MB of which
+** 18 % of the pages are left out: 314 ms begun, 183 left; without gaps 38 and 57).
+** So is a small commit, so that the disk gets it and page 1 at once.
+*/
+enum { MANY_BYTES = 256 << 10, LONG_BYTES = 64 << 10 };
+
+static void begin_write_back(shared *s, uint32_t size, const pagedb_run *runs,
+                             unsigned n)
 {
-  outgoing g;
-  unsigned took = 0;
-  g.pages = g.pieces = 0;
-  for (; took < n && g.pages + runs[took].count <= PAGEDB_RUN_MAX; took++)
-    run_out(p, &runs[took], &g);
-  int err = write_deep(p->file, g.piece, g.pieces);
-  if (err != PAGEDB_OK && first->err == PAGEDB_OK)
-    *first = *pagedb_last_fault();
-  const piece *at = g.piece;
-  for (unsigned i = 0; i < took; i++)
-    run_settle(&runs[i], &at);
-  return took;
+  uint64_t bytes = 0, end = 0;
+  for (unsigned i = 0; i < n; i++) {
+    bytes += (uint64_t)runs[i].count * size;
+    end = (runs[i].first + runs[i].count) * size;
+  }
+  if (bytes > MANY_BYTES && bytes / n >= LONG_BYTES)
+    io_write_back(s, runs[0].first * size, end - runs[0].first * size);
 }
 
+/* The runs are sorted. One that fails does not keep the others from being written;
+** the fault is that of the first. */
 static int pages_write(pagedb_store *store, pagedb_run *runs, unsigned n)
 {
   pagedb_fault first = {0};
-  for (unsigned i = 0; i < n;)
-    i += runs_out((struct pages *)store, runs + i, n - i, &first);
-  if (first.err != PAGEDB_OK)
+  shared *s = ((struct pages *)store)->file;
+  for (unsigned i = 0; i < n; i++)
+    if (run_out(s, store->page_size, &runs[i]) != PAGEDB_OK &&
+        first.err == PAGEDB_OK)
+      first = *pagedb_last_fault();
+  if (first.err == PAGEDB_OK)
+    begin_write_back(s, store->page_size, runs, n);
+  else
     fault_restore(&first);
   return first.err;
 }

@@ -7,7 +7,6 @@
 **   shared.c    one database file of the process, whatever connections it has
 **   handle.c    descriptors: how they are learnt, made direct, closed
 **   io.c        bytes of a database file, through descriptors or the parent
-**   deep.c      the pages of a flush: few together, many at the same time
 **   pages.c     pages of a database file, as the pool wants them: verify, stamp
 **   lock.c      locks and shared memory; is what the pool holds still true?
 **   read.c      xRead, xFetch
@@ -480,11 +479,12 @@ void shared_past_lsn(shared *s, uint64_t lsn);
 /* Bytes of the file through the system's cache. *got < n only at the end. */
 int io_read(shared *s, void *buf, size_t n, uint64_t off, size_t *got);
 int io_write(shared *s, const void *buf, size_t n, uint64_t off);
-/* Whole pages, gathered; Direct I/O where it is in use and fits. */
+/* Whole pages, gathered; read by Direct I/O where it is in use and fits, written
+** through the system's cache. */
 int io_read_pages(shared *s, os_iov *iov, int n, uint64_t off, size_t *got);
 int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off);
-/* The same through the system's cache. */
-int io_write_cached(shared *s, os_iov *iov, int n, uint64_t off);
+/* The disk may begin with these bytes, which were written: a hint. */
+void io_write_back(shared *s, uint64_t off, uint64_t n);
 /* One page of the file's size as it is on disk, into an aligned buffer. */
 int io_read_page(shared *s, uint64_t id, void *buf, size_t *got);
 int io_size(shared *s, uint64_t *bytes);
@@ -503,23 +503,6 @@ os_file *io_ahead(shared *s, uint32_t page_size);
 void file_changed(shared *s, uint64_t off, uint64_t n);
 /* A number that is another one once the page was written since. */
 uint32_t file_changes(shared *s, uint64_t id);
-
-/* ----------------------------------------------------------------- deep.c */
-
-/* One write: whole pages that are neighbours in the file. */
-typedef struct piece {
-  os_iov *iov; /* the caller's; may be modified */
-  int n;       /* 1..OS_IOV_MAX */
-  uint64_t off;
-  int err; /* out */
-} piece;
-
-/*
-** Write them all, in no order that means anything, and return when the last one
-** is done. One that fails does not keep the others from being written; the error,
-** and the thread's fault, are those of the first in the list that failed.
-*/
-int write_deep(shared *s, piece *p, unsigned n);
 
 /* ---------------------------------------------------------------- pages.c */
 

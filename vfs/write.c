@@ -14,7 +14,7 @@
 **
 ** xTruncate acts at once: before the commit the journal has the pages that are cut
 ** off, and the file's former length; after it nobody counts them. A page that the
-** pool has no room for goes to disk at once, as an early flush would.
+** pool has no room for is written at once, as an early flush would be.
 **
 ** Early flushes: pages that come in the file's order are written while SQLite goes
 ** on (behind.c), and all that is dirty when it has become much.
@@ -342,7 +342,7 @@ void frame_refresh(conn *c, uint64_t id, const void *page, uint64_t lsn)
     ahead_offer(o, id, page, lsn);
 }
 
-/* The page goes to disk at once, in a copy: the pool has no room for it. */
+/* The page is written at once, in a copy: the pool has no room for it. */
 static int write_around(conn *c, uint64_t id, const void *buf)
 {
   shared *s = c->file;
