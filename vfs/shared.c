@@ -508,6 +508,7 @@ void shared_detach(conn *c)
   shared *s = c->file;
   ahead_close(c);
   behind_close(c);
+  early_stop(c);
   if (s != NULL) {
     pthread_mutex_lock(&pagedb_globals.lock);
     conns_remove(s, c);
