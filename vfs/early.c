@@ -82,8 +82,8 @@ static early *begin(os_file *file)
 
 void early_start(conn *c)
 {
-  c->early_left = c->log_synced && c->file->through == NULL ? FIRST_STEP_BYTES
-                                                            : UINT64_MAX;
+  c->early_left =
+      c->log_synced && c->file->through == NULL ? FIRST_STEP_BYTES : UINT64_MAX;
   c->log_synced = 0;
 }
 
