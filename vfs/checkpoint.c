@@ -5,7 +5,8 @@
 ** A checkpoint's xWrite is the only call of it whose result SQLite honours:
 ** CKPT_DONE's is ignored, and a partial checkpoint tells all processes right
 ** after it that the pages are in the file. So when xWrite returns OK, the page
-** is written: through the system's cache, at once, with its stamp. The pool gets
+** is written: through the system's cache, at once, with its stamp (when the disk gets
+** it is the system's business, and the sync's; early.c asks). The pool gets
 ** the content after that, since what was written lately is read soon; no reader
 ** can be using the page from the file at that time, for its snapshot has it in
 ** the WAL.
