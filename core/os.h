@@ -102,6 +102,11 @@ int os_preallocate(os_file *f, uint64_t off, uint64_t len);
 ** F_FULLFSYNC, FlushFileBuffers. Error: PAGEDB_ESYNC. */
 int os_datasync(os_file *f);
 
+/* A hint: begin to write what of these bytes is in the system's cache and not yet on
+** the disk. Does not wait for the disk to have written it, though maybe for room in
+** its queue, and takes no error away from the next os_datasync. */
+void os_write_back(os_file *f, uint64_t off, uint64_t n);
+
 /* Make the directory entry of path durable (no-op on Windows, where
 ** FlushFileBuffers of the file covers it). */
 int os_sync_parent_dir(const char *path);

@@ -452,6 +452,18 @@ int os_datasync(os_file *f)
   return rc == 0 ? PAGEDB_OK : sys_fail(PAGEDB_ESYNC, NULL);
 }
 
+void os_write_back(os_file *f, uint64_t off, uint64_t n)
+{
+#if defined(__linux__)
+  /* Neither of the flags that wait: those ask for errors, too. */
+  sync_file_range(f->fd, (off_t)off, (off_t)n, SYNC_FILE_RANGE_WRITE);
+#else
+  (void)f;
+  (void)off;
+  (void)n;
+#endif
+}
+
 int os_sync_parent_dir(const char *path)
 {
   const char *slash = strrchr(path, '/');

@@ -345,6 +345,13 @@ int os_datasync(os_file *f)
   return sys_fail(PAGEDB_ESYNC, NULL, NULL);
 }
 
+void os_write_back(os_file *f, uint64_t off, uint64_t n)
+{
+  (void)f;
+  (void)off;
+  (void)n;
+}
+
 int os_sync_parent_dir(const char *path)
 {
   (void)path;
