@@ -1414,11 +1414,11 @@ static void test_required(void **state)
   sqlite3_int64 limit = (sqlite3_int64)1 << 40;
   control(c, SQLITE_FCNTL_MMAP_SIZE, &limit);
   assert_int_equal(lock_to(c, SQLITE_LOCK_SHARED), SQLITE_OK);
-  c->rest->need_stamps = "a test";
+  c->need_stamps = "a test";
   assert_int_equal(c->base.pMethods->xFetch(&c->base, SIZE, SIZE, &page),
                    SQLITE_OK);
   assert_null(page);
-  c->rest->need_stamps = NULL;
+  c->need_stamps = NULL;
   assert_int_equal(c->base.pMethods->xFetch(&c->base, SIZE, SIZE, &page),
                    SQLITE_OK);
   assert_non_null(page);

@@ -202,7 +202,7 @@ static int plain_page_1(const conn *c, uint64_t id)
 static inline int refuses_plain(const conn *c)
 {
   const shared *s = c->file;
-  return c->rest->need_stamps != NULL && atomic_load(&s->page_size) != 0 &&
+  return c->need_stamps != NULL && atomic_load(&s->page_size) != 0 &&
          !atomic_load(&s->stamped) && atomic_load(&s->writer) != c;
 }
 
@@ -220,7 +220,7 @@ int x_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 off)
   if (refuses_plain(c))
     return shared_refuse(
         s, SQLITE_CANTOPEN, "`pagedb convert` makes it a stamped database",
-        "is plain, and stamps were required (%s)", c->rest->need_stamps);
+        "is plain, and stamps were required (%s)", c->need_stamps);
   if (size == 0 || n <= 0 || from / size != (from + (uint64_t)n - 1) / size)
     return read_raw(c, buf, (size_t)n, from);
   if (plain_page_1(c, from / size)) {

@@ -150,8 +150,8 @@ static int read_stamps(conn *c, const char *name)
   if (v == NULL || sqlite3_stricmp(v, "on") == 0)
     return SQLITE_OK;
   if (sqlite3_stricmp(v, "required") == 0)
-    c->rest->need_stamps = v == env ? "PAGEDB_STAMP=required in the environment"
-                                    : "the URI parameter pagedb_stamp=required";
+    c->need_stamps = v == env ? "PAGEDB_STAMP=required in the environment"
+                              : "the URI parameter pagedb_stamp=required";
   else if (sqlite3_stricmp(v, "off") == 0)
     c->want_stamps = 0;
   else

@@ -268,8 +268,6 @@ typedef struct conn_rest {
   int vacuum_schemas;     /* and how many there were; 0: not known */
   int nregions;
   volatile uint32_t **regions; /* of the wal-index: all that are mapped */
-  /* Who says that no plain database is read; NULL: nobody. */
-  const char *need_stamps;
   int idle; /* samples until conn.lines may be set, if that did not pay */
   uint64_t sampled; /* when the last sample ended, ns */
   uint64_t each;    /* ns a page in it */
@@ -290,6 +288,8 @@ struct conn {
   int lock;    /* SQLITE_LOCK_* that we hold */
   journal_use journal;
   int verify;
+  /* Who says that no plain database is read; NULL: nobody. */
+  const char *need_stamps;
   uint8_t reserved;    /* RESERVED was taken, or there was a join, since NONE */
   uint8_t read_only;   /* as granted */
   uint8_t want_stamps; /* ask for reserved bytes in new databases */
