@@ -806,6 +806,14 @@ static void test_page_size_of_a_new_file(void **state)
     db_close(db);
     assert_whole(path, 1);
   }
+  /* Where no lock comes that asks, it is done at once. */
+  db_remove(path);
+  sqlite3 *db = db_open(path, "pagedb&nolock=1");
+  assert_int_equal(columns_of(db, "PRAGMA page_size=8192"), 1);
+  run(db, "CREATE TABLE t(a)");
+  assert_int_equal(get_int(db, "PRAGMA page_size"), 8192);
+  db_close(db);
+  assert_whole(path, 1);
 }
 
 /* Who links page-db and has no automatic entry point gets the functions, and

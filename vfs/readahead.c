@@ -17,13 +17,15 @@
 **           a little behind the one before: those that follow are read. For chains in
 **           a row, and where SQLite has the interior pages itself.
 **   sweeps  A scan that has passed SWEEP_SEEN pages, and with its next window has
-**           asked for 1 part in 32 of what is left of it, is taken to go on to the
-**           end: all the rest, as far as half the pool holds it, is read in file
-**           order.
+**           asked for 1 part in SWEEP_PART of what is left of it, is taken to go on to
+**           the end: all the rest, as far as half the pool holds it, is read in file
+**           order. One that began with the first page of its tree, or the last, is
+**           taken to do so sooner: WHOLE_SEEN, WHOLE_PART.
 **
 ** The window doubles whenever it is used up and the next one is on its way: a scan
-** that ends early has wasted little. A point lookup asks for one leaf and never for
-** the one beside it.
+** that ends early has wasted little. It stops at WINDOW_UNSURE pages where a sweep
+** only waits for more pages to be passed: in a scattered table each of them is a read
+** of its own. A point lookup asks for one leaf and never for the one beside it.
 **
 ** How they are read, and what of it may enter the pool: flights.c.
 **
