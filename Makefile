@@ -132,6 +132,7 @@ WRAP_test_vfs_parents := -Wl,--wrap=os_borrow -Wl,--wrap=os_size
 WRAP_test_vfs_btree := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
 WRAP_test_vfs_flush := -Wl,--wrap=os_writev -Wl,--wrap=os_write_back
 WRAP_test_vfs_behind := -Wl,--wrap=os_writev -Wl,--wrap=os_thread
+WRAP_test_vfs_early := $(WRAP_test_vfs_behind) -Wl,--wrap=os_write_back
 WRAP_test_vfs_faults := -Wl,--wrap=malloc -Wl,--wrap=calloc \
   -Wl,--wrap=realloc -Wl,--wrap=os_aligned_alloc \
   $(patsubst %,-Wl$(comma)--wrap=%,os_readv os_writev os_size os_borrow \

@@ -25,6 +25,7 @@ static const char *const names[RANKS] = {
     [RANK_SYNC] = "file->sync_lock",
     [RANK_QUEUE] = "file->queue_lock",
     [RANK_BITS] = "shared->bits_lock",
+    [RANK_EARLY] = "early->lock",
 };
 
 static _Thread_local int held[RANKS];

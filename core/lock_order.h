@@ -37,6 +37,7 @@ typedef enum lock_rank {
   RANK_SYNC,    /* file->sync_lock */
   RANK_QUEUE,   /* file->queue_lock; only ever tried */
   RANK_BITS,    /* shared->bits_lock */
+  RANK_EARLY,   /* what a checkpoint's thread has to ask for */
   RANKS
 } lock_rank;
 

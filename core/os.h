@@ -99,8 +99,8 @@ int os_truncate(os_file *f, uint64_t bytes);
 int os_preallocate(os_file *f, uint64_t off, uint64_t len);
 
 /* Bytes [off, off+len) were written through the system's cache: the disk may begin
-** with them. A hint. Waits for nothing that it can help, promises nothing, and keeps
-** no error from os_datasync. */
+** with them. A hint. Does not wait for the disk to have written them, though maybe for
+** room in its queue; promises nothing, and keeps no error from os_datasync. */
 void os_write_back(os_file *f, uint64_t off, uint64_t len);
 
 /* Make all finished writes of this file, and its length, durable: fdatasync,

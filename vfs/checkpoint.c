@@ -5,7 +5,8 @@
 ** A checkpoint's xWrite is the only call of it whose result SQLite honours:
 ** CKPT_DONE's is ignored, and a partial checkpoint tells all processes right
 ** after it that the pages are in the file. So when xWrite returns OK, the page
-** is written: through the system's cache, at once, with its stamp. The pool gets
+** is written: through the system's cache, at once, with its stamp (when the disk gets
+** it is the system's business, and the sync's; early.c asks). The pool gets
 ** the content after that, since what was written lately is read soon; no reader
 ** can be using the page from the file at that time, for its snapshot has it in
 ** the WAL.
@@ -92,10 +93,12 @@ void ckpt_start(conn *c)
   c->overwrite = 0;
   c->file->ckpt_lsn = shared_next_lsn(c->file);
   c->ckpt = 1;
+  early_start(c);
 }
 
 void ckpt_done(conn *c)
 {
+  early_stop(c);
   shared_past_lsn(c->file, c->file->ckpt_lsn);
   c->ckpt = 0;
 }
@@ -173,6 +176,7 @@ static int ckpt_page(conn *c, const uint8_t *buf, uint32_t n, uint64_t id)
     err = io_write(s, page, n, id * n);
   if (err != PAGEDB_OK)
     return err;
+  early_wrote(c, id * n, n);
   if (id == 0)
     atomic_store(&s->guard_is_left, 0);
   atomic_fetch_add(&pagedb_globals.count.page_writes, 1);
@@ -215,6 +219,7 @@ int ckpt_write(conn *c, const void *buf, int n, uint64_t off)
 typedef struct wal_file {
   sqlite3_file base;
   sqlite3_file *parent;
+  conn *conn; /* outlives it: SQLite closes the log first */
   shared *file;
 } wal_file;
 
@@ -288,6 +293,7 @@ static int wal_truncate(sqlite3_file *f, sqlite3_int64 size)
 
 static int wal_sync(sqlite3_file *f, int flags)
 {
+  ((wal_file *)f)->conn->log_synced = 1;
   return wal_parent(f)->pMethods->xSync(wal_parent(f), flags);
 }
 
@@ -360,6 +366,7 @@ int wal_observe(sqlite3_file *f, conn *c, sqlite3_vfs *parent, const char *name,
     free(w->parent);
     return rc;
   }
+  w->conn = c;
   w->file = c->file;
   f->pMethods = &wal_methods;
   return SQLITE_OK;

@@ -81,11 +81,9 @@ pagedb_pool *pool_get(void)
 
 void count_latency(timed kind, uint64_t ns)
 {
-  unsigned bucket = 0;
-  while (ns > 1 && bucket < LATENCY_BUCKETS - 1) {
-    ns >>= 1;
-    bucket++;
-  }
+  unsigned bucket = 63 - (unsigned)__builtin_clzll(ns | 1);
+  if (bucket > LATENCY_BUCKETS - 1)
+    bucket = LATENCY_BUCKETS - 1;
   atomic_fetch_add_explicit(&pagedb_globals.count.latency[kind][bucket], 1,
                             memory_order_relaxed);
 }
@@ -516,6 +514,7 @@ void shared_detach(conn *c)
   shared *s = c->file;
   ahead_close(c);
   behind_close(c);
+  early_stop(c);
   if (s != NULL) {
     pthread_mutex_lock(&pagedb_globals.lock);
     conns_remove(s, c);

@@ -17,6 +17,7 @@
 **   behind.c    pages that go out while the transaction goes on
 **   join.c      what happens at the join: which pages get stamps
 **   checkpoint.c  writes of a WAL checkpoint; the observer of WAL files
+**   early.c     a checkpoint's pages begin to go to the disk while it goes on
 **   control.c   xFileControl, PRAGMAs
 **   stamp.c     stamping and unstamping a whole file
 **   btree.c     which table or index a page belongs to; how long a chain is
@@ -65,6 +66,7 @@ typedef struct conn conn;
 typedef struct shared shared;
 typedef struct handle handle;
 typedef struct behind behind;
+typedef struct early early;
 
 /* --------------------------------------------------------------- the header */
 
@@ -313,6 +315,9 @@ struct conn {
                  ** into again; 0: it does not */
   struct ahead *ahead;   /* flights.h; NULL: nothing yet */
   behind *behind;        /* behind.c; NULL: nothing yet */
+  early *early;          /* early.c; NULL: nothing yet */
+  uint64_t early_left;   /* bytes of a checkpoint until it is told of more */
+  int log_synced;        /* since a checkpoint began */
   unsigned char *bounce; /* 64 KiB, aligned, made when needed */
 };
 
@@ -673,6 +678,15 @@ int ckpt_write(conn *c, const void *buf, int n, uint64_t off);
 int wal_observe(sqlite3_file *f, conn *c, sqlite3_vfs *parent, const char *name,
                 int flags, int *out_flags);
 int wal_file_bytes(void);
+
+/* ---------------------------------------------------------------- early.c */
+
+/* A checkpoint begins. */
+void early_start(conn *c);
+/* It wrote bytes [off, off+n), through the system's cache, and behind those before. */
+void early_wrote(conn *c, uint64_t off, uint64_t n);
+/* It is over: nothing is under way afterwards. */
+void early_stop(conn *c);
 
 /* ------------------------------------------------------------- control.c */
 
