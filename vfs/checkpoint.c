@@ -293,7 +293,7 @@ static int wal_truncate(sqlite3_file *f, sqlite3_int64 size)
 
 static int wal_sync(sqlite3_file *f, int flags)
 {
-  ((wal_file *)f)->conn->log_synced = 1;
+  ((wal_file *)f)->conn->rest->log_synced = 1;
   return wal_parent(f)->pMethods->xSync(wal_parent(f), flags);
 }
 

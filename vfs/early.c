@@ -17,7 +17,7 @@
 **
 ** Not where nothing will be synced (synchronous=OFF): the disk would be waited for
 ** that nobody waits for otherwise. SQLite syncs the log right before CKPT_START if it
-** is going to sync the database (conn.log_synced).
+** is going to sync the database (conn_rest.log_synced).
 **
 ** The thread lives until CKPT_DONE, and is waited for: until then the connection,
 ** and with it the descriptor, is there.
@@ -82,23 +82,24 @@ static early *begin(os_file *file)
 
 void early_start(conn *c)
 {
-  c->early_left =
-      c->log_synced && c->file->through == NULL ? FIRST_STEP_BYTES : UINT64_MAX;
-  c->log_synced = 0;
+  c->rest->early_left = c->rest->log_synced && c->file->through == NULL
+                            ? FIRST_STEP_BYTES
+                            : UINT64_MAX;
+  c->rest->log_synced = 0;
 }
 
 void early_wrote(conn *c, uint64_t off, uint64_t n)
 {
   early *e = c->early;
-  if (c->early_left > n) {
-    c->early_left -= n;
+  if (c->rest->early_left > n) {
+    c->rest->early_left -= n;
     return;
   }
-  c->early_left = STEP_BYTES;
+  c->rest->early_left = STEP_BYTES;
   if (e == NULL)
     e = c->early = begin(handle_os(atomic_load(&c->file->buffered)));
   if (e == NULL) {
-    c->early_left = UINT64_MAX; /* not once more for each step */
+    c->rest->early_left = UINT64_MAX; /* not once more for each step */
     return;
   }
   pthread_mutex_lock(&e->lock);

@@ -11,9 +11,9 @@
 ** Writes go through the system's cache, and the sync that follows writes it all at
 ** once. A direct write waits for the disk: one after the other takes several times
 ** as long as stock SQLite, and threads that make many at a time are slower than the
-** system, which has as many under way as the disk takes (medians of 9 with 8
-** threads and by the cache, on a busy machine, against stock: an update of 20 % of
-** 27 MB 1.20 and 0.99, of 250 MB 1.25 and 0.87). io_uring is not for a database:
+** system, which has as many under way as the disk takes (250 MB, a quiet machine,
+** medians of 5 against stock, with 8 threads and by the cache: an update of 20 % 0.96
+** and 0.90, a load with a large cache 1.04 and 0.83). io_uring is not for a database:
 ** what a killed process had submitted can reach the file after its locks are gone,
 ** when another one has begun to play back the journal. Here a write is done when
 ** its call returns: whoever has the lock next sees it, in the cache or, if he

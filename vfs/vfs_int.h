@@ -268,9 +268,11 @@ typedef struct conn_rest {
   int nregions;
   volatile uint32_t **regions; /* of the wal-index: all that are mapped */
   int idle; /* samples until conn.lines may be set, if that did not pay */
-  uint64_t sampled; /* when the last sample ended, ns */
-  uint64_t each;    /* ns a page in it */
-  uint64_t bare;    /* the same without lines, when they were begun with */
+  uint64_t sampled;    /* when the last sample ended, ns */
+  uint64_t each;       /* ns a page in it */
+  uint64_t bare;       /* the same without lines, when they were begun with */
+  uint64_t early_left; /* bytes of a checkpoint until it is told of more */
+  int log_synced;      /* since a checkpoint began */
 } conn_rest;
 
 struct conn {
@@ -316,8 +318,6 @@ struct conn {
   struct ahead *ahead;   /* flights.h; NULL: nothing yet */
   behind *behind;        /* behind.c; NULL: nothing yet */
   early *early;          /* early.c; NULL: nothing yet */
-  uint64_t early_left;   /* bytes of a checkpoint until it is told of more */
-  int log_synced;        /* since a checkpoint began */
   unsigned char *bounce; /* 64 KiB, aligned, made when needed */
 };
 
