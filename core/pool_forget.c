@@ -9,9 +9,11 @@
 **
 **   outdated   owners whose epoch moved. Who wants a frame looks on through the
 **              page table of the first one, in page order from `sweep` on, at
-**              SWEEP_LOOKS entries or gaps at most. An epoch has each looked at
-**              once. A stale page loses its entry and is an ORPHAN; one that is
-**              asked for again is one already.
+**              SWEEP_LOOKS entries or gaps at most. An epoch that moves meanwhile
+**              does not send it back: it goes on to the end of the table, and then
+**              over all of it once more, or else the last pages would never be
+**              looked at where epochs are short. A stale page loses its entry and
+**              is an ORPHAN; one that is asked for again is one already.
 **   forgotten  orphans. As soon as there are RECLAIM_BATCH of them, so many are
 **              reclaimed with one heavy fence, as victims of the hand are.
 **   kept       orphans that were pinned then. When an epoch moves next they
@@ -93,6 +95,12 @@ static void sweep_on(pagedb_owner *o, unsigned most, unsigned *looks)
     frame_orphan(o->pool, stale[i]);
 }
 
+static void sweep_begin(pagedb_owner *o)
+{
+  o->sweep = 0;
+  o->sweep_again = 0;
+}
+
 void owner_swept(pagedb_owner *o)
 {
   pagedb_owner **link = &o->pool->outdated[o->class];
@@ -111,8 +119,10 @@ static void sweep(pagedb_pool *p, uint32_t class)
   while (looks > 0 && p->nforgotten[class] < RECLAIM_BATCH &&
          (o = p->outdated[class]) != NULL) {
     sweep_on(o, RECLAIM_BATCH - p->nforgotten[class], &looks);
-    if (o->sweep == SWEPT)
+    if (o->sweep == SWEPT && !o->sweep_again)
       owner_swept(o);
+    else if (o->sweep == SWEPT)
+      sweep_begin(o);
   }
 }
 
@@ -169,11 +179,13 @@ static void next_epoch(pagedb_owner *o)
   }
   atomic_store(&o->want, epoch | PTE_PRESENT);
   look_again(p, o->class);
-  if (o->sweep == SWEPT) {
-    o->next_outdated = p->outdated[o->class];
-    p->outdated[o->class] = o;
+  if (o->sweep != SWEPT) {
+    o->sweep_again = 1;
+    return;
   }
-  o->sweep = 0;
+  o->next_outdated = p->outdated[o->class];
+  p->outdated[o->class] = o;
+  sweep_begin(o);
 }
 
 int pagedb_invalidate(pagedb_owner *o)

@@ -172,6 +172,7 @@ struct pagedb_owner {
   uint64_t ndirty;
   uint64_t sweep; /* where the search for stale pages goes on, or SWEPT */
   pagedb_owner *next_outdated; /* while it is not SWEPT */
+  int sweep_again;             /* the epoch moved while it was under way */
   int sync_failed;             /* sticky */
 };
 

@@ -282,6 +282,41 @@ static void test_sparse_table(void **state)
   read_close(&r, &below);
 }
 
+/* Epochs too short for the search to come to the end of the table: the last pages
+** are looked at as well as the first ones. */
+static void test_short_epochs(void **state)
+{
+  (void)state;
+  enum { PAGES = 20 * 512, READ = 20, EPOCHS = 400 };
+  rig below, r = read_open(&below);
+  uint64_t seed = test_seed("short epochs", 3);
+  for (int i = 0; i < EPOCHS; i++) {
+    for (int k = 0; k < READ; k++) {
+      uint64_t id = random_below(&seed, PAGES);
+      read_pages(&r, id, id + 1);
+    }
+    forget(&r);
+  }
+  assert_in_range(frames_used(&r), READ, PAGES / 16);
+  read_close(&r, &below);
+}
+
+/* The epoch moves while the search is under way: what it has passed by is looked
+** at again. */
+static void test_epoch_during_search(void **state)
+{
+  (void)state;
+  rig below, r = read_open(&below);
+  read_pages(&r, 0, FEW);
+  forget(&r);
+  read_pages(&r, 10 * FEW, 10 * FEW + 1);
+  read_pages(&r, 0, 10);
+  forget(&r);
+  read_pages(&r, 20 * FEW, 22 * FEW);
+  assert_int_equal(stats(r.pool).resident, 2 * FEW);
+  read_close(&r, &below);
+}
+
 /* ------------------------------------------------------------------ threads */
 
 typedef struct crowd {
@@ -369,6 +404,8 @@ int main(void)
       cmocka_unit_test(test_pinned_stays),
       cmocka_unit_test(test_pins_that_move),
       cmocka_unit_test(test_sparse_table),
+      cmocka_unit_test(test_short_epochs),
+      cmocka_unit_test(test_epoch_during_search),
       cmocka_unit_test(test_threads),
   };
   return RUN_WITH_BOTH_FENCES(tests);
