@@ -82,9 +82,8 @@ static early *begin(os_file *file)
 
 void early_start(conn *c)
 {
-  c->rest->early_left = c->rest->log_synced && c->file->through == NULL
-                            ? FIRST_STEP_BYTES
-                            : UINT64_MAX;
+  int is_durable = c->rest->log_synced && c->file->through == NULL;
+  c->rest->early_left = is_durable ? FIRST_STEP_BYTES : UINT64_MAX;
   c->rest->log_synced = 0;
 }
 
