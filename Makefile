@@ -118,7 +118,7 @@ WRAP_test_oom := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
 WRAP_test_vfs_memory := -Wl,--wrap=malloc -Wl,--wrap=calloc
 WRAP_test_vfs_life := -Wl,--wrap=os_writev
 WRAP_test_pool_private := -Wl,--wrap=pthread_mutex_lock
-WRAP_test_vfs_ahead := -Wl,--wrap=calloc,--wrap=os_queue_submit
+WRAP_test_vfs_ahead := -Wl,--wrap=calloc,--wrap=os_queue_submit,--wrap=ahead_begin,--wrap=plan_add
 WRAP_test_vfs_chain := -Wl,--wrap=os_readv -Wl,--wrap=os_queue_submit
 WRAP_test_vfs_edges := -Wl,--wrap=os_readv
 WRAP_test_vfs_sector := -Wl,--wrap=os_make_direct -Wl,--wrap=os_undirect \

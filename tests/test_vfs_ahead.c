@@ -22,6 +22,7 @@
 #include <time.h>
 #endif
 
+#include "../core/ahead.h"
 #include "../vfs/flights.h"
 #include "../vfs/vfs_int.h"
 #include "sqlutil.h"
@@ -70,8 +71,10 @@ static uint64_t hash_of(const char *path, const char *vfs)
 
 /* ------------------------------------------------------------------- counts */
 
-/* Reads that were begun, and not waited for at once. */
-static _Atomic int submitted;
+/* Reads that were begun, and not waited for at once; pages that were planned. */
+static _Atomic int submitted, plans;
+/* The pool has no frames for read-ahead. */
+static _Atomic int no_frames;
 
 void __real_os_queue_submit(os_queue *q, os_request *r, unsigned n);
 void __wrap_os_queue_submit(os_queue *q, os_request *r, unsigned n);
@@ -80,6 +83,27 @@ void __wrap_os_queue_submit(os_queue *q, os_request *r, unsigned n)
 {
   submitted += (int)n;
   __real_os_queue_submit(q, r, n);
+}
+
+void __real_plan_add(conn *c, const uint32_t *ids, unsigned n, uint32_t ticket);
+void __wrap_plan_add(conn *c, const uint32_t *ids, unsigned n, uint32_t ticket);
+
+void __wrap_plan_add(conn *c, const uint32_t *ids, unsigned n, uint32_t ticket)
+{
+  plans += (int)n;
+  __real_plan_add(c, ids, n, ticket);
+}
+
+unsigned __real_ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
+                            uint64_t more, ahead_page *out, unsigned *looked);
+unsigned __wrap_ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
+                            uint64_t more, ahead_page *out, unsigned *looked);
+
+unsigned __wrap_ahead_begin(pagedb_owner *o, const uint64_t *ids, unsigned n,
+                            uint64_t more, ahead_page *out, unsigned *looked)
+{
+  *looked = 0;
+  return no_frames ? 0 : __real_ahead_begin(o, ids, n, more, out, looked);
 }
 
 typedef struct tally {
@@ -262,6 +286,26 @@ static void test_idle_cursors(void **state)
     db_close(idle[i]);
   }
   run(db, "PRAGMA pagedb_pool_size=%lld", pool);
+  db_close(db);
+}
+
+/* Where others have all frames, a scan plans in vain, and not all that it knows again
+** with each page. */
+static void test_no_frames(void **state)
+{
+  (void)state;
+  const char *path = db_path("ahead.db");
+  make_large(path);
+  sqlite3 *db = db_open(path, plain);
+  get_int(db, "SELECT count(*) FROM sqlite_schema");
+  int64_t misses = tally_of(db).misses;
+  plans = 0;
+  no_frames = 1;
+  get_int(db, "SELECT count(v) FROM w");
+  no_frames = 0;
+  misses = tally_of(db).misses - misses;
+  if (misses < 1000 || plans > 4 * misses)
+    fail_msg("%d pages planned, %d misses", (int)plans, (int)misses);
   db_close(db);
 }
 
@@ -813,9 +857,9 @@ int main(void)
       cmocka_unit_test(test_scans),        cmocka_unit_test(test_point_lookups),
       cmocka_unit_test(test_ranges),       cmocka_unit_test(test_sweep_begins),
       cmocka_unit_test(test_idle_cursors), cmocka_unit_test(test_two_scans),
-      cmocka_unit_test(test_equal),        cmocka_unit_test(test_small_pool),
-      cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_close),
-      cmocka_unit_test(test_fork),
+      cmocka_unit_test(test_no_frames),    cmocka_unit_test(test_equal),
+      cmocka_unit_test(test_small_pool),   cmocka_unit_test(test_no_memory),
+      cmocka_unit_test(test_close),        cmocka_unit_test(test_fork),
 #ifdef __linux__
       cmocka_unit_test(test_host_waits),
 #endif

@@ -397,11 +397,12 @@ static void scan_extend(conn *c, scan *t)
   }
   scan_fill(c, t, want);
   unsigned n = t->n - t->asked < want ? t->n - t->asked : want;
-  if (n == 0)
-    t->lead = left / 2;
   t->asked += n;
-  unsigned next = left + n > t->lead ? left + n - t->lead : 0;
-  parents_plan(c, t, scan_wants(c, t, t->seen + next, t->seen + left + n),
+  unsigned ahead = t->asked - t->at - 1;
+  if (ahead == left)
+    t->lead = left / 2;
+  unsigned next = ahead > t->lead ? ahead - t->lead : 0;
+  parents_plan(c, t, scan_wants(c, t, t->seen + next, t->seen + ahead),
                PARENTS_AHEAD);
   plan_add(c, t->kid + t->asked - n, n, t->ticket);
   flights_feed(c);
