@@ -58,7 +58,7 @@ enum {
   PARENTS_AHEAD = 16, /* the others are for what is beside them */
   RUN_STEP = 8,       /* pages: a run's next one is at most so far behind */
   WINDOW_UNSURE = 64, /* pages: what a device takes at a time */
-  SWEEP_SEEN = 256,
+  SWEEP_SEEN = 384,
   SWEEP_PART = 32,
   WHOLE_SEEN = 128,
   WHOLE_PART = 64,
