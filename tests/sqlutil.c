@@ -258,6 +258,17 @@ void assert_whole(const char *path, int stamped)
   db_close(db);
 }
 
+void db_finish(const char *path, sqlite3 *db)
+{
+  uint64_t hash = content_hash(db);
+  db_close(db);
+  assert_whole(path, 1);
+  db = db_open(path, "unix");
+  assert_int_equal(content_hash(db), hash);
+  db_close(db);
+  db_remove(path);
+}
+
 void db_remove(const char *path)
 {
   static const char *const suffix[] = {"", "-journal", "-wal", "-shm"};

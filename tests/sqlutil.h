@@ -36,6 +36,9 @@ uint64_t content_hash(sqlite3 *db);
 int try_content_hash(sqlite3 *db, const char *schema, uint64_t *h);
 /* integrity_check is ok, and every page of a stamped file is. */
 void assert_whole(const char *path, int stamped);
+/* The end of a stamped database: it is closed and whole, stock SQLite reads from it
+** what db did, and it is removed. */
+void db_finish(const char *path, sqlite3 *db);
 /* Remove a database and its journals. */
 void db_remove(const char *path);
 /* The last sentence that page-db gave to sqlite3_log. */

@@ -124,17 +124,6 @@ static int checkpoint(sqlite3 *db, int n)
   return rc;
 }
 
-static void end(const char *path, sqlite3 *db)
-{
-  uint64_t hash = content_hash(db);
-  db_close(db);
-  assert_whole(path, 1);
-  db = db_open(path, "unix");
-  assert_int_equal(content_hash(db), hash);
-  db_close(db);
-  db_remove(path);
-}
-
 /* ------------------------------------------------------------------- tests */
 
 static void test_asks(void **state)
@@ -151,7 +140,7 @@ static void test_asks(void **state)
   run(db, "PRAGMA synchronous=NORMAL");
   assert_int_equal(checkpoint(db, ROWS), SQLITE_OK);
   assert_int_equal(threads, 1);
-  end(path, db);
+  db_finish(path, db);
 }
 
 static void test_does_not_ask(void **state)
@@ -168,7 +157,7 @@ static void test_does_not_ask(void **state)
   assert_int_equal(checkpoint(db, ROWS), SQLITE_OK);
   assert_int_equal(threads, 0);
   assert_int_equal(asked, 0);
-  end(path, db);
+  db_finish(path, db);
 }
 
 /* One that cannot be had is not asked for at every step. */
@@ -184,7 +173,7 @@ static void test_no_thread(void **state)
   assert_int_equal(asked, 0);
   assert_int_equal(checkpoint(db, ROWS), SQLITE_OK);
   assert_int_equal(threads, 1);
-  end(path, db);
+  db_finish(path, db);
 }
 
 /* A checkpoint that ends early waits for the thread, too, and the next one is
@@ -199,7 +188,7 @@ static void test_fails(void **state)
   assert_int_equal(threads, 1);
   assert_in_range(asked, 1, 2);
   assert_int_equal(checkpoint(db, ROWS), SQLITE_OK);
-  end(path, db);
+  db_finish(path, db);
 }
 
 int main(void)
