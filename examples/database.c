@@ -30,7 +30,7 @@ int main(int argc, char **argv)
   }
   if (pagedb_register(1) != SQLITE_OK ||
       sqlite3_open(argv[1], &db) != SQLITE_OK) {
-    fprintf(stderr, "cannot open %s\n", argv[1]);
+    fprintf(stderr, "cannot open %s: SQLite's error log says why\n", argv[1]);
     return 1;
   }
   int rc = sqlite3_exec(db, argv[2], print_row, NULL, &error);

@@ -258,16 +258,18 @@ static void interrupt(int signal)
   interrupted = 1;
 }
 
-/* From here on the files that are made are also deleted. A second signal ends
-** the program at once, and one that was ignored stays ignored. */
+/* From here on the files that are made are also deleted. A second SIGINT, of somebody
+** who does not want to wait, ends the program at once; timeout(1) sends SIGTERM twice.
+** What was ignored stays ignored. */
 static void catch_signals(void)
 {
   static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-  struct sigaction now,
-      mine = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
-  for (int i = 0; i < 3; i++)
+  struct sigaction now, mine = {.sa_handler = interrupt};
+  for (int i = 0; i < 3; i++) {
+    mine.sa_flags = signals[i] == SIGINT ? (int)SA_RESETHAND : 0;
     if (sigaction(signals[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
       sigaction(signals[i], &mine, NULL);
+  }
 }
 
 /* SQLite asks now and then whether it is to stop. */

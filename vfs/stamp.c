@@ -375,8 +375,9 @@ static int stamp_locked(conn *c, int adopt, char **message)
         "stamped; pages: %lld; changed since they got an "
         "earlier stamp: %lld, the first is page %lld%s",
         v.pages, v.stale, v.first_stale,
-        v.stale == 1 && v.first_stale == 1 ? ", which unstamp changes itself"
-                                           : "");
+        v.stale == 1 && v.first_stale == 1
+            ? ", which unstamp, or a backup by stock SQLite, changes"
+            : "");
   else if (err == PAGEDB_OK)
     *message = sqlite3_mprintf("stamped; pages: %lld", v.pages);
   return shared_report(s, err, SQLITE_IOERR_WRITE);
