@@ -100,8 +100,11 @@ int os_preallocate(os_file *f, uint64_t off, uint64_t len);
 
 /* Bytes [off, off+len) were written through the system's cache: the disk may begin
 ** with them. A hint. Does not wait for the disk to have written them, though maybe for
-** room in its queue; promises nothing, and keeps no error from os_datasync. */
-void os_write_back(os_file *f, uint64_t off, uint64_t len);
+** room in its queue; promises nothing. What happens to them later os_datasync tells;
+** an error from here it need not: ext4 forgets pages for which it finds no place on
+** the disk, and tells nobody but who asked. PAGEDB_ESYNC: as if a sync had failed.
+** Where there is no such call, PAGEDB_OK. */
+int os_write_back(os_file *f, uint64_t off, uint64_t len);
 
 /* Make all finished writes of this file, and its length, durable: fdatasync,
 ** F_FULLFSYNC, FlushFileBuffers. Error: PAGEDB_ESYNC. */

@@ -136,9 +136,9 @@ static int data_sync(int fd)
 
 /* Without the flags that wait, which would take an error of write-back away from
 ** the sync. */
-static void begin_write_back(int fd, off_t off, off_t len)
+static int begin_write_back(int fd, off_t off, off_t len)
 {
-  sync_file_range(fd, off, len, SYNC_FILE_RANGE_WRITE);
+  return sync_file_range(fd, off, len, SYNC_FILE_RANGE_WRITE);
 }
 
 static int keep_room(int fd, off_t off, off_t len)
@@ -185,11 +185,12 @@ static int data_sync(int fd)
   return errno == ENOTSUP || errno == EINVAL ? fsync(fd) : -1;
 }
 
-static void begin_write_back(int fd, off_t off, off_t len)
+static int begin_write_back(int fd, off_t off, off_t len)
 {
   (void)fd;
   (void)off;
   (void)len;
+  return 0;
 }
 
 static int keep_room(int fd, off_t off, off_t len)
@@ -456,11 +457,21 @@ int os_preallocate(os_file *f, uint64_t off, uint64_t len)
   return PAGEDB_OK;
 }
 
-void os_write_back(os_file *f, uint64_t off, uint64_t len)
+/* What says that the call does not do it here, not that a page could not be written. */
+static int is_no_answer(int e)
+{
+  return e == EINVAL || e == ESPIPE || e == ENOSYS || e == EOPNOTSUPP ||
+         e == EPERM || e == EINTR;
+}
+
+int os_write_back(os_file *f, uint64_t off, uint64_t len)
 {
   lock_order_io();
-  if (off <= (uint64_t)INT64_MAX && len <= (uint64_t)INT64_MAX - off)
-    begin_write_back(f->fd, (off_t)off, (off_t)len);
+  if (off > (uint64_t)INT64_MAX || len > (uint64_t)INT64_MAX - off ||
+      begin_write_back(f->fd, (off_t)off, (off_t)len) == 0 ||
+      is_no_answer(errno))
+    return PAGEDB_OK;
+  return sys_fail(PAGEDB_ESYNC, "write-back");
 }
 
 int os_datasync(os_file *f)

@@ -338,11 +338,12 @@ int os_preallocate(os_file *f, uint64_t off, uint64_t len)
   return off > most || len > most - off ? out_of_range() : PAGEDB_OK;
 }
 
-void os_write_back(os_file *f, uint64_t off, uint64_t len)
+int os_write_back(os_file *f, uint64_t off, uint64_t len)
 {
   (void)f;
   (void)off;
   (void)len;
+  return PAGEDB_OK;
 }
 
 int os_datasync(os_file *f)

@@ -29,14 +29,15 @@ static uint64_t first_end, last_end, written_end;
 static int wait_for_it; /* the next write waits for the first question */
 
 static int no_threads;
-static unsigned fail_at; /* this write fails, counted down; 0: none */
+static _Atomic int fail_back; /* all that is asked for */
+static unsigned fail_at;      /* this write fails, counted down; 0: none */
 
 int __real_os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
 int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
 int __real_os_thread(pthread_t *t, void *(*run)(void *), void *arg);
 int __wrap_os_thread(pthread_t *t, void *(*run)(void *), void *arg);
-void __real_os_write_back(os_file *f, uint64_t off, uint64_t n);
-void __wrap_os_write_back(os_file *f, uint64_t off, uint64_t n);
+int __real_os_write_back(os_file *f, uint64_t off, uint64_t n);
+int __wrap_os_write_back(os_file *f, uint64_t off, uint64_t n);
 
 int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off)
 {
@@ -67,7 +68,7 @@ int __wrap_os_thread(pthread_t *t, void *(*run)(void *), void *arg)
   return no_threads ? 0 : __real_os_thread(t, run, arg);
 }
 
-void __wrap_os_write_back(os_file *f, uint64_t off, uint64_t n)
+int __wrap_os_write_back(os_file *f, uint64_t off, uint64_t n)
 {
   pthread_mutex_lock(&lock);
   under_way++;
@@ -79,10 +80,13 @@ void __wrap_os_write_back(os_file *f, uint64_t off, uint64_t n)
   pthread_cond_broadcast(&changed);
   pthread_mutex_unlock(&lock);
   usleep(2000); /* a checkpoint that does not wait is over by then */
-  __real_os_write_back(f, off, n);
+  int err = __real_os_write_back(f, off, n);
   pthread_mutex_lock(&lock);
   under_way--;
   pthread_mutex_unlock(&lock);
+  return fail_back ? pagedb_fault_set(PAGEDB_ESYNC, 5, NULL, PAGEDB_NONE, 0, 0,
+                                      "by the test")
+                   : err;
 }
 
 static void anew(void)
@@ -191,13 +195,31 @@ static void test_fails(void **state)
   db_finish(path, db);
 }
 
+/* The system may tell nobody else that it could not write a page: the checkpoint does
+** not count, and the log has all. */
+static void test_fails_behind(void **state)
+{
+  (void)state;
+  const char *path = db_path("behind.db");
+  sqlite3 *db = made(path);
+  fail_back = 1;
+  assert_int_equal(checkpoint(db, ROWS), SQLITE_IOERR_FSYNC);
+  fail_back = 0;
+  assert_in_range(asked, 1, ROWS * 4096 / MIB);
+  assert_int_not_equal(try_run(db, "DELETE FROM t"), SQLITE_OK);
+  db_close(db);
+  db = db_open(path, "pagedb");
+  assert_int_equal(get_int(db, "SELECT count(*) FROM t WHERE v=zeroblob(3000)"),
+                   0);
+  db_finish(path, db);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_asks),
-      cmocka_unit_test(test_does_not_ask),
-      cmocka_unit_test(test_no_thread),
-      cmocka_unit_test(test_fails),
+      cmocka_unit_test(test_asks),         cmocka_unit_test(test_does_not_ask),
+      cmocka_unit_test(test_no_thread),    cmocka_unit_test(test_fails),
+      cmocka_unit_test(test_fails_behind),
   };
   sql_start();
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,11 +19,12 @@ static _Atomic unsigned begun;   /* how often the disk was told to begin */
 static _Atomic uint64_t written; /* the end of what was written last */
 static _Atomic unsigned fail_at; /* this write fails, counted from 1; 0: none */
 static _Atomic int fail_on;      /* and all after it */
+static _Atomic int fail_back;    /* what the disk is told to begin with */
 
 int __real_os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
 int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off);
-void __real_os_write_back(os_file *f, uint64_t off, uint64_t len);
-void __wrap_os_write_back(os_file *f, uint64_t off, uint64_t len);
+int __real_os_write_back(os_file *f, uint64_t off, uint64_t len);
+int __wrap_os_write_back(os_file *f, uint64_t off, uint64_t len);
 
 int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off)
 {
@@ -39,12 +40,15 @@ int __wrap_os_writev(os_file *f, os_iov *iov, int n, uint64_t off)
 }
 
 /* Of what was just written, to its end. */
-void __wrap_os_write_back(os_file *f, uint64_t off, uint64_t len)
+int __wrap_os_write_back(os_file *f, uint64_t off, uint64_t len)
 {
   atomic_fetch_add(&begun, 1);
   assert_true(off + len == atomic_load(&written));
   assert_true(len > 256 << 10);
-  __real_os_write_back(f, off, len);
+  if (atomic_load(&fail_back))
+    return pagedb_fault_set(PAGEDB_ESYNC, 5, NULL, PAGEDB_NONE, 0, 0,
+                            "by the test");
+  return __real_os_write_back(f, off, len);
 }
 
 static void count_anew(void)
@@ -150,12 +154,40 @@ static void test_failing(void **state)
   db_finish(path, db);
 }
 
+/* The system may tell nobody else that it could not write a page: the commit fails
+** though every sync is good, nothing more is written, and the journal restores all. */
+static void test_failing_behind(void **state)
+{
+  (void)state;
+  const char *path = db_path("behind.db");
+  static const char *const modes[] = {"off", "full"};
+  for (int i = 0; i < 2; i++) {
+    sqlite3 *db = made(path, "pagedb");
+    uint64_t before = content_hash(db);
+    run(db, "PRAGMA synchronous=%s", modes[i]);
+    count_anew();
+    atomic_store(&fail_back, 1);
+    assert_int_equal(try_run(db, "UPDATE t SET v=randomblob(3000)"),
+                     SQLITE_IOERR_FSYNC);
+    atomic_store(&fail_back, 0);
+    assert_in_range(atomic_load(&begun), 1, ROWS / 32);
+    assert_int_not_equal(try_run(db, "DELETE FROM t"), SQLITE_OK);
+    db_close(db);
+    db = db_open(path, "pagedb");
+    assert_int_equal(content_hash(db), before);
+    db_close(db);
+    assert_whole(path, 1);
+    db_remove(path);
+  }
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_calls),
       cmocka_unit_test(test_parent),
       cmocka_unit_test(test_failing),
+      cmocka_unit_test(test_failing_behind),
   };
   sql_start();
   return cmocka_run_group_tests(tests, NULL, NULL);

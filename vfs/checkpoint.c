@@ -191,6 +191,8 @@ int ckpt_write(conn *c, const void *buf, int n, uint64_t off)
   uint64_t size = atomic_load(&s->page_size);
   int err = PAGEDB_OK;
   header h;
+  if (file_failed(s))
+    return SQLITE_IOERR_FSYNC;
   if (size == 0)
     err = ckpt_first_page(c, buf, (uint32_t)n, off);
   size = atomic_load(&s->page_size);

@@ -7,9 +7,10 @@
 ** what was written since it last asked.
 **
 ** This is a hint. It changes nothing about what is in the file when xWrite returns,
-** what is durable after xSync, or who is told of an error: the system remembers that
-** a page could not be written until the sync of the same descriptor asks. A power cut
-** finds what it could have found without it, for the system writes when it wants to.
+** or what is durable after xSync. Most errors the system remembers until the sync of
+** the same descriptor asks; one that it tells only here fails the file, and with it the
+** sync. A power cut finds what it could have found without it, for the system writes
+** when it wants to.
 **
 ** Only a thread can do it: the call itself takes as long as the disk needs to take
 ** what is asked, which is as long as SQLite could have read the next pages in. Where
@@ -31,7 +32,7 @@
 enum { STEP_BYTES = 1 << 20, FIRST_STEP_BYTES = 4 << 20 };
 
 struct early {
-  os_file *file;
+  shared *file;
   pthread_t thread;
   RANKED_MUTEX(RANK_EARLY) lock; /* the fields below */
   pthread_cond_t more;
@@ -51,7 +52,7 @@ static void *early_run(void *arg)
     }
     e->begin = end;
     pthread_mutex_unlock(&e->lock);
-    os_write_back(e->file, begin, end - begin);
+    io_write_back(e->file, begin, end - begin);
     pthread_mutex_lock(&e->lock);
   }
   pthread_mutex_unlock(&e->lock);
@@ -66,7 +67,7 @@ static void release(early *e)
 }
 
 /* NULL: no memory, or no thread. */
-static early *begin(os_file *file)
+static early *begin(shared *file)
 {
   early *e = calloc(1, sizeof *e);
   if (e == NULL)
@@ -96,7 +97,7 @@ void early_wrote(conn *c, uint64_t off, uint64_t n)
   }
   c->rest->early_left = STEP_BYTES;
   if (e == NULL)
-    e = c->early = begin(handle_os(atomic_load(&c->file->buffered)));
+    e = c->early = begin(c->file);
   if (e == NULL) {
     c->rest->early_left = UINT64_MAX; /* not once more for each step */
     return;

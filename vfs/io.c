@@ -23,7 +23,8 @@
 ** of write-back is reported once per open file. Once it failed, the file is
 ** failed until it is closed (s->fate): the system may have marked the lost
 ** pages clean, and a second sync would say OK. What io_write_back begins before
-** is no sync, and its errors are the sync's.
+** is no sync; but what it cannot write the sync may not hear of, so that its error
+** is a failed sync's.
 **
 ** Every byte that the process writes to the file goes through here, and what it
 ** changed is counted (file_changed): so read-ahead knows that a page which it read
@@ -244,8 +245,9 @@ int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off)
 
 void io_write_back(shared *s, uint64_t off, uint64_t n)
 {
-  if (s->through == NULL)
-    os_write_back(handle_os(atomic_load(&s->buffered)), off, n);
+  if (s->through == NULL &&
+      os_write_back(handle_os(atomic_load(&s->buffered)), off, n) != PAGEDB_OK)
+    atomic_store(&s->fate->failed, 1);
 }
 
 /* Not timed: each transaction begins with it, the clock takes half as long as the

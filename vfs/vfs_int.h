@@ -488,7 +488,8 @@ int io_write(shared *s, const void *buf, size_t n, uint64_t off);
 ** through the system's cache. */
 int io_read_pages(shared *s, os_iov *iov, int n, uint64_t off, size_t *got);
 int io_write_pages(shared *s, os_iov *iov, int n, uint64_t off);
-/* The disk may begin with these bytes, which were written: a hint. */
+/* The disk may begin with these bytes, which were written: a hint. If they cannot be
+** written the file has failed (file_failed). */
 void io_write_back(shared *s, uint64_t off, uint64_t n);
 /* One page of the file's size as it is on disk, into an aligned buffer. */
 int io_read_page(shared *s, uint64_t id, void *buf, size_t *got);
