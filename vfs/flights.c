@@ -107,6 +107,16 @@ static int is_still_true(void *arg, const ahead_page *p)
                             f->backfill == c->shm[INDEX_BACKFILL]);
 }
 
+/* A direct read has what is dirty in the system's cache, of its range, written first,
+** and if that fails it may be the only one who is told (os_write_back): a statement's own
+** read has its transaction rolled back, and this one nobody would hear of. */
+static void note_failed(conn *c, const flight *f)
+{
+  if (f->request.err != PAGEDB_OK &&
+      txn_wrote(c, f->first * f->size, (f->end - f->first) * f->size))
+    atomic_store(&c->file->fate->failed, 1);
+}
+
 /* A flight is back: verify, publish, free it. */
 static void flight_land(conn *c, flight *f)
 {
@@ -122,6 +132,7 @@ static void flight_land(conn *c, flight *f)
     if (p->good)
       chain_saw(&c->ahead->chain, p->page, p->data);
   }
+  note_failed(c, f);
   ahead_end(f->owner, f->page, f->n, is_still_true, f);
   atomic_fetch_add(&pagedb_globals.count.page_reads, f->n);
   c->ahead->nflights--;

@@ -615,6 +615,8 @@ int x_file_size(sqlite3_file *f, sqlite3_int64 *bytes);
 void txn_committed(conn *c);
 /* A transaction of this connection wrote to the file, and is not over. */
 int txn_goes_on(const conn *c);
+/* It wrote some of the bytes [off, off+n), and they are not yet known to be durable. */
+int txn_wrote(conn *c, uint64_t off, uint64_t n);
 void txn_abandon(conn *c);
 /* The whole file is being written anew: only the join knows what it becomes. */
 void txn_overwrite(conn *c);

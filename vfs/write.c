@@ -292,6 +292,20 @@ static void note_written(shared *s, uint64_t off, uint64_t n, int raw)
   pthread_mutex_unlock(&s->bits_lock);
 }
 
+int txn_wrote(conn *c, uint64_t off, uint64_t n)
+{
+  shared *s = c->file;
+  txn *t = &s->txn;
+  int wrote = 0;
+  if (atomic_load(&s->writer) != c || t->unit == 0)
+    return 0;
+  pthread_mutex_lock(&s->bits_lock);
+  for (uint64_t id = off / t->unit; id <= (off + n - 1) / t->unit; id++)
+    wrote |= bitmap_has(&t->written, id);
+  pthread_mutex_unlock(&s->bits_lock);
+  return wrote;
+}
+
 /*
 ** The pages are forgotten before the write, and not once more after it: nothing
 ** brings their old content in between. Under EXCLUSIVE nobody else reads, and this
