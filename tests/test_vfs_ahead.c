@@ -611,6 +611,23 @@ static void sample(conn *c, sqlite3_stmt *st, uint64_t ns)
     assert_int_equal(sqlite3_step(st), SQLITE_ROW);
 }
 
+/* A page that hangs on a leaf, and is in the pool. */
+static uint64_t chain_page_of(sqlite3 *db, conn *c)
+{
+  run(db, "SELECT hex(v) FROM t WHERE length(v) > 50000 LIMIT 1");
+  for (uint64_t id = 1; id < 400; id++) {
+    pagedb_pin pin;
+    if (!ahead_look(c->session, atomic_load(&c->file->owner), id, &pin))
+      continue;
+    int type = pin.data[0];
+    pagedb_unpin(&pin);
+    if (type == 0)
+      return id;
+  }
+  fail();
+  return 0;
+}
+
 /* When the lines of a scan's pages are brought near. */
 static void test_lines_rule(void **state)
 {
@@ -628,6 +645,7 @@ static void test_lines_rule(void **state)
   while (rows++ < 200)
     assert_int_equal(sqlite3_step(st), SQLITE_ROW);
   conn *c = conn_in(db);
+  uint64_t chain = chain_page_of(db, c);
   c->rest->idle = c->lines = 0;
   /* Too quick for more than a look at each page, too slow to matter. */
   sample(c, st, 299);
@@ -662,6 +680,7 @@ static void test_lines_rule(void **state)
   c->rest->idle = 0;
   /* Lookups meet as many interior pages as leaves, or more. */
   c->recent[0] = c->recent[1] = root;
+  c->recent[2] = c->recent[3];
   sample(c, st, 300);
   assert_int_equal(c->lines, 0);
   c->recent[1] = c->recent[3];
@@ -671,6 +690,14 @@ static void test_lines_rule(void **state)
   sample(c, st, 0);
   assert_int_equal(c->lines, most - 1);
   c->recent[0] = c->recent[1] = c->recent[2] = root;
+  sample(c, st, 0);
+  assert_int_equal(c->lines, 0);
+  /* What hangs on a leaf counts in a scan, and not in lookups of long rows. */
+  c->recent[0] = c->recent[1] = chain;
+  c->recent[2] = c->recent[3];
+  sample(c, st, 300);
+  assert_int_equal(c->lines, most);
+  c->recent[2] = root;
   sample(c, st, 0);
   assert_int_equal(c->lines, 0);
   sqlite3_finalize(st);

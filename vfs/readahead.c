@@ -582,26 +582,34 @@ static void ahead_used(conn *c, uint64_t id)
 
 /* -------------------------------------------------------------- cache lines */
 
-/* A page of the pool begins as a leaf, or as what hangs on one. */
-static int is_leaf(conn *c, uint64_t id)
+/* The byte with which a page of the pool begins, its type if it is the b-tree's; -1:
+** it is not there. */
+static int first_byte(conn *c, uint64_t id)
 {
   pagedb_pin pin;
   if (!ahead_look(c->session, atomic_load(&c->file->owner), id, &pin))
-    return 0;
-  uint8_t type = pin.data[0];
+    return -1;
+  int type = pin.data[0];
   pagedb_unpin(&pin);
-  return type == 13 || type == 10 || type == 0;
+  return type;
 }
 
-/* How many of the last pages are; 0 too if there is no memory for what comes next. */
+/* How many of the last pages are leaves, or hang on one; what hangs on one counts only
+** where nothing else was met: a lookup of a long row begins with interior pages. 0 too
+** if there is no memory for what comes next. */
 static int recent_leaves(conn *c)
 {
-  int leaves = 0;
-  for (int i = 0; i < RECENT_PAGES; i++)
-    leaves += is_leaf(c, c->recent[i]);
+  int leaves = 0, hanging = 0;
+  for (int i = 0; i < RECENT_PAGES; i++) {
+    int type = first_byte(c, c->recent[i]);
+    leaves += type == 13 || type == 10;
+    hanging += type == 0;
+  }
   if (c->ahead == NULL)
     c->ahead = calloc(1, sizeof *c->ahead);
-  return c->ahead != NULL ? leaves : 0;
+  if (c->ahead == NULL)
+    return 0;
+  return leaves + hanging == RECENT_PAGES ? RECENT_PAGES : leaves;
 }
 
 /*
