@@ -137,14 +137,14 @@ static uint64_t recent(const conn *c, unsigned ago)
   return c->recent[(c->nrecent - 1 - ago) % RECENT_PAGES];
 }
 
-static int is_interior(conn *c, uint64_t id)
+int page_type(conn *c, uint64_t id)
 {
   pagedb_pin pin;
   if (!ahead_look(c->session, atomic_load(&c->file->owner), id, &pin))
-    return 0;
-  uint8_t type = pin.data[id == 0 ? HEADER_BYTES : 0];
+    return -1;
+  int type = pin.data[id == 0 ? HEADER_BYTES : 0];
   pagedb_unpin(&pin);
-  return type == 2 || type == 5;
+  return type;
 }
 
 /* The interior page above a leaf that was asked for right after page `id`, + 1; 0:
@@ -152,7 +152,8 @@ static int is_interior(conn *c, uint64_t id)
 ** another row, keeps the root of its tree: that is not asked for again. */
 static uint64_t parent_above(conn *c, chain *ch, uint64_t id)
 {
-  if (is_interior(c, id))
+  int type = page_type(c, id);
+  if (type == 2 || type == 5)
     ch->parent = id + 1;
   return ch->parent;
 }

@@ -55,5 +55,8 @@ void chain_saw(chain *ch, uint64_t id, const uint8_t *page);
 void chain_reads(chain *ch, uint64_t end);
 /* What was known of the file is not true any more. */
 void chain_forget(chain *ch);
+/* The byte with which a page of the pool begins, its type if it is the b-tree's; -1: it
+** is not there, or cannot be looked at without waiting. */
+int page_type(conn *c, uint64_t id);
 
 #endif

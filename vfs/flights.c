@@ -112,9 +112,12 @@ static int is_still_true(void *arg, const ahead_page *p)
 ** read has its transaction rolled back, and this one nobody would hear of. */
 static void note_failed(conn *c, const flight *f)
 {
-  if (f->request.err != PAGEDB_OK &&
-      txn_wrote(c, f->first * f->size, (f->end - f->first) * f->size))
-    atomic_store(&c->file->fate->failed, 1);
+  if (f->request.err == PAGEDB_OK ||
+      !txn_wrote(c, f->first * f->size, (f->end - f->first) * f->size))
+    return;
+  pagedb_fault_set(PAGEDB_ESYNC, f->request.sys, c->file->path, f->first, 0, 0,
+                   "pages that were just written cannot be read");
+  shared_fail(c->file);
 }
 
 /* A flight is back: verify, publish, free it. */

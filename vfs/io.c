@@ -247,7 +247,7 @@ void io_write_back(shared *s, uint64_t off, uint64_t n)
 {
   if (s->through == NULL &&
       os_write_back(handle_os(atomic_load(&s->buffered)), off, n) != PAGEDB_OK)
-    atomic_store(&s->fate->failed, 1);
+    shared_fail(s);
 }
 
 /* Not timed: each transaction begins with it, the clock takes half as long as the

@@ -582,18 +582,6 @@ static void ahead_used(conn *c, uint64_t id)
 
 /* -------------------------------------------------------------- cache lines */
 
-/* The byte with which a page of the pool begins, its type if it is the b-tree's; -1:
-** it is not there. */
-static int first_byte(conn *c, uint64_t id)
-{
-  pagedb_pin pin;
-  if (!ahead_look(c->session, atomic_load(&c->file->owner), id, &pin))
-    return -1;
-  int type = pin.data[0];
-  pagedb_unpin(&pin);
-  return type;
-}
-
 /* How many of the last pages are leaves, or hang on one; what hangs on one counts only
 ** where nothing else was met: a lookup of a long row begins with interior pages. 0 too
 ** if there is no memory for what comes next. */
@@ -601,7 +589,7 @@ static int recent_leaves(conn *c)
 {
   int leaves = 0, hanging = 0;
   for (int i = 0; i < RECENT_PAGES; i++) {
-    int type = first_byte(c, c->recent[i]);
+    int type = page_type(c, c->recent[i]);
     leaves += type == 13 || type == 10;
     hanging += type == 0;
   }

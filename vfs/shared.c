@@ -241,6 +241,18 @@ int shared_report(shared *s, int err, int otherwise)
   return code;
 }
 
+void shared_fail(shared *s)
+{
+  char text[SENTENCE];
+  if (atomic_exchange(&s->fate->failed, 1))
+    return;
+  if (pagedb_last_fault()->path[0] == 0)
+    fault_set_path(s->path);
+  shared_sentence(pagedb_last_fault(), text, sizeof text);
+  sqlite3_log(SQLITE_IOERR_FSYNC, "pagedb: %s", text);
+  log_advice(advice(PAGEDB_ESYNC));
+}
+
 int shared_refuse(shared *s, int code, const char *advice, const char *format,
                   ...)
 {

@@ -465,6 +465,9 @@ void shared_note(shared *s, const char *text);
 /* Log the thread's fault, remember it for pagedb_files, and return the SQLite
 ** code for it; `otherwise` for plain I/O errors. */
 int shared_report(shared *s, int err, int otherwise);
+/* What was written may be lost, by the thread's fault: as if a sync had failed. Logged
+** here, for who asks later is told that it failed, not why. Any thread; takes no lock. */
+void shared_fail(shared *s);
 /* 1 if err says that a page is not what it should be. */
 int is_verification(int err);
 /* A fault as a sentence, pages counted from 1 as SQLite does. */
